@@ -1,0 +1,1 @@
+"""falgate: a self-hosted gateway in front of fal's queue."""
