@@ -1,0 +1,166 @@
+"""What stands on the wire: the bodies that routes of this room take, and the objects they answer with."""
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.accounts.callers import Role
+from app.accounts.fields import ABSENT, Email, ExternalId, Moment, Name, is_cursor
+from app.http import Body, ListQuery
+from app.ids import AuditId, KeyId, TeamId, UserId
+
+MAX_GRACE_SECONDS: Final = 30 * 86400
+
+Flag = Annotated[bool, Field(strict=True)]
+_CURSOR: Final[Any] = Field(description="`next_cursor` of the page before.", max_length=200)
+
+
+class _Shown(BaseModel):
+    """An object that is answered."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class TeamBody(Body):
+    """A cost centre."""
+
+    name: Annotated[Name, Field(description="Unique.", examples=["Film"])]
+    external_id: ExternalId | None = None
+
+
+class TeamPatch(Body):
+    """What to change; what is left out stays as it is."""
+
+    name: Name = ABSENT
+    external_id: ExternalId | None = None
+    archived: Annotated[Flag, Field(description="An archived team's keys are refused.")] = ABSENT
+
+
+class Team(_Shown):
+    """A cost centre. A team is never deleted, only archived."""
+
+    id: TeamId
+    name: str
+    external_id: str | None
+    archived_at: Moment | None
+    created_at: Moment
+
+
+class UserBody(Body):
+    """A person or a service account."""
+
+    name: Annotated[Name, Field(examples=["Ann"])]
+    team_id: TeamId
+    email: Email | None = None
+    role: Role = "member"
+    external_id: ExternalId | None = None
+
+
+class UserPatch(Body):
+    """What to change; what is left out stays as it is."""
+
+    name: Name = ABSENT
+    team_id: Annotated[TeamId, Field(description="Jobs keep the team they were made in.")] = ABSENT
+    email: Email | None = None
+    role: Role = ABSENT
+    external_id: ExternalId | None = None
+    disabled: Annotated[Flag, Field(description="A disabled user's keys are refused.")] = ABSENT
+
+
+class User(_Shown):
+    """A person or a service account. A user is never deleted, only disabled."""
+
+    id: UserId
+    team_id: TeamId
+    name: str
+    email: str | None
+    role: Role
+    external_id: str | None
+    disabled_at: Moment | None
+    created_at: Moment
+
+
+class KeyBody(Body):
+    """A key of a user; it can do whatever its user's role can."""
+
+    user_id: UserId
+    name: Annotated[Name, Field(description="What it is for.", examples=["render farm"])]
+    expires_at: Annotated[Moment | None, Field(description="In the future; null: never.")] = None
+
+
+class KeyPatch(Body):
+    """What to change; what is left out stays as it is."""
+
+    name: Name = ABSENT
+
+
+class KeyRotation(Body):
+    """How long the old secret goes on working beside the new one."""
+
+    grace_seconds: Annotated[int, Field(strict=True, ge=0, le=MAX_GRACE_SECONDS)] = 0
+
+
+class Key(_Shown):
+    """A key; its secret is shown once, when it is made or rotated."""
+
+    id: KeyId
+    prefix: Annotated[str, Field(description="The first characters of its secret.")]
+    user_id: UserId
+    name: str
+    expires_at: Moment | None
+    revoked_at: Moment | None
+    last_used_at: Annotated[Moment | None, Field(description="To the minute.")]
+    created_at: Moment
+
+
+class MadeKey(Key):
+    """A key with its secret, which is shown this once and cannot be read again."""
+
+    secret: Annotated[str, Field(repr=False, examples=["fg_…"])]
+
+
+class AuditEntry(_Shown):
+    """One change: who, when, what, from what, to what."""
+
+    id: AuditId
+    at: Moment
+    actor: Annotated[str, Field(description="`user_…/key_…`, `ADMIN_KEY` or `command line`.")]
+    action: Annotated[str, Field(examples=["user.changed"])]
+    object_id: str
+    before: Annotated[dict[str, Any] | None, Field(description="What changed, as it was; null if it is new.")]
+    after: Annotated[dict[str, Any] | None, Field(description="What changed, as it is now.")]
+
+
+class TeamQuery(ListQuery):
+    """Which teams."""
+
+    cursor: Annotated[str | None, _CURSOR, is_cursor("team")] = None
+    external_id: ExternalId | None = None
+
+
+class UserQuery(ListQuery):
+    """Which users."""
+
+    cursor: Annotated[str | None, _CURSOR, is_cursor("user")] = None
+    team_id: TeamId | None = None
+    role: Role | None = None
+    email: Email | None = None
+    external_id: ExternalId | None = None
+
+
+class KeyQuery(ListQuery):
+    """Which keys."""
+
+    cursor: Annotated[str | None, _CURSOR, is_cursor("key")] = None
+    user_id: UserId | None = None
+    team_id: TeamId | None = None
+
+
+class AuditQuery(ListQuery):
+    """Which entries of the audit log; `since` is included, `until` is not."""
+
+    cursor: Annotated[str | None, _CURSOR, is_cursor("audit")] = None
+    object_id: Annotated[Name | None, Field(examples=["team_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])] = None
+    action: Name | None = None
+    since: Moment | None = None
+    until: Moment | None = None

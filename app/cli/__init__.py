@@ -1,0 +1,1 @@
+"""The command line: `falgate serve | migrate | demo | sandbox | keys | audit`."""

@@ -1,0 +1,180 @@
+"""The database: one pool, and the one place where a transaction is committed.
+
+`db` as a first parameter says "I open the transaction and commit it"; `tx` says "it is yours, I never commit".
+Connections are in autocommit mode as far as SQLAlchemy knows: BEGIN and COMMIT are ours, so that Core statements
+and asyncpg's own statements share one transaction and one commit site.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeAlias, cast
+
+import asyncpg
+from sqlalchemy import MetaData, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+metadata: Final = MetaData()
+
+Tx: TypeAlias = AsyncConnection
+Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+SCHEMA_REVISION: Final = "0001"
+"""The migration that this code was written for."""
+
+QUOTAS_LOCK: Final = 7_341_001
+"""Advisory lock: shared by all that hold and settle, exclusive for what changes quotas."""
+
+_SESSION: Final = {
+    "application_name": "falgate",
+    "timezone": "UTC",
+    "jit": "off",
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+
+class CommitUnknown(Exception):  # noqa: N818  it is a state of knowledge, not an error
+    """The connection broke during COMMIT: the transaction may or may not have happened. Look before you speak."""
+
+
+def driver_url(url: str) -> str:
+    """What asyncpg takes: `postgres://`, `postgresql://` or `postgresql+asyncpg://`, libpq's options kept."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql{separator}{rest}" if scheme.split("+")[0] in {"postgres", "postgresql"} else url
+
+
+class Database:
+    """A pool of connections to one Postgres."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._url = driver_url(url)
+        self._engine: AsyncEngine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self.connect,
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=False,
+        )
+
+    async def connect(self) -> Plain:
+        """A connection outside the pool; the caller closes it."""
+        return await asyncpg.connect(self._url, server_settings=_SESSION, timeout=5)
+
+    async def close(self) -> None:
+        """Close every connection of the pool."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for single statements; nothing spans them."""
+        async with self._engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def plain(self) -> AsyncIterator[Plain]:
+        """As `reading`, but asyncpg's own connection, for the hot paths."""
+        async with self._engine.connect() as connection:
+            yield await plain_of(connection)
+
+    @asynccontextmanager
+    async def begin(self, *, durable: bool = True) -> AsyncIterator[Tx]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        Not `durable`: a crash of Postgres may forget it (for leases and sightings, never for money).
+        Raises CommitUnknown when the answer to COMMIT was lost.
+        """
+        async with self._engine.connect() as connection:
+            plain = await plain_of(connection)
+            await plain.execute("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off")
+            try:
+                yield connection
+            except BaseException:
+                await _roll_back(connection, plain)
+                raise
+            await _commit(connection, plain)
+
+    @asynccontextmanager
+    async def begin_plain(self, *, durable: bool = True) -> AsyncIterator[Plain]:
+        """As `begin`, but asyncpg's own connection, for the hot paths."""
+        async with self.begin(durable=durable) as tx:
+            yield await plain_of(tx)
+
+    async def schema_revision(self) -> str | None:
+        """The newest migration that the database has seen; None for an empty one."""
+        async with self.reading() as tx:
+            if await tx.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+                return None
+            return cast("str | None", await tx.scalar(text("SELECT version_num FROM alembic_version")))
+
+
+async def plain_of(connection: AsyncConnection) -> Plain:
+    """asyncpg's own connection, in the same transaction."""
+    raw = await connection.get_raw_connection()
+    return cast("Plain", raw.driver_connection)
+
+
+async def _commit(connection: AsyncConnection, plain: Plain) -> None:
+    try:
+        await plain.execute("COMMIT")
+    except asyncpg.PostgresError:
+        await _roll_back(connection, plain)
+        raise
+    except (OSError, asyncpg.InterfaceError, asyncio.CancelledError) as error:
+        await connection.invalidate()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        raise CommitUnknown from error
+
+
+async def _roll_back(connection: AsyncConnection, plain: Plain) -> None:
+    """Whatever state the connection is in, the pool gets back a clean one or none."""
+    with suppress(Exception):
+        if not plain.is_closed():
+            await asyncio.wait_for(plain.execute("ROLLBACK"), timeout=5)
+            return
+    with suppress(Exception):
+        await connection.invalidate()
+
+
+def is_database_away(error: BaseException) -> bool:
+    """Whether this error says that Postgres could not be reached, rather than that a statement was wrong."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (
+            error.orig is not None and is_database_away(_driver_error(error.orig))
+        )
+    away: tuple[type[BaseException], ...] = (
+        PoolTimeout,
+        CommitUnknown,
+        OSError,
+        TimeoutError,
+        asyncpg.InterfaceError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.LockNotAvailableError,
+        asyncpg.QueryCanceledError,
+    )
+    return isinstance(error, away)
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """SQLAlchemy's adapter wraps asyncpg's error as its cause."""
+    return error.__cause__ if error.__cause__ is not None else error
+
+
+async def lock_quotas(tx: Tx) -> None:
+    """Wait until no hold and no settle is under way, and keep new ones out until the transaction ends."""
+    await tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": QUOTAS_LOCK})
+
+
+def rows_as_dicts(result: Any) -> list[dict[str, Any]]:
+    """All rows of a result as plain dicts."""
+    return [dict(row) for row in result.mappings()]

@@ -1,0 +1,77 @@
+"""The only room that knows fal's wire.
+
+What this room guarantees:
+
+- **An answer is a value.** `Queue.submit`, `status`, `result` and `cancel` return one of the frozen
+  dataclasses of `fal.outcomes`, whatever fal, a proxy or the network does; only cancellation of the calling
+  task and a caller's own mistake (an endpoint id that cannot be one, a body that is no JSON) are raised, the
+  latter before a byte is sent.
+- **`NotSent` is proof.** It is said only while not one byte of the request had gone out. Everything that is
+  not a clear answer is `Unknown`, and must not be sent again without evidence (DESIGN.md, section 3).
+- **FAL_KEY goes to FAL_QUEUE_URL and nowhere else.** Of the URLs fal returns only the path is kept; no
+  redirect, cookie, `netrc` or proxy of the environment is looked at, and no carried text, `repr` or exception
+  shows the key.
+- **What is carried is bounded.** Replies are read up to a limit, texts are cut, echoes of the input are
+  dropped.
+"""
+
+from app.fal.outcomes import (
+    Accepted,
+    AlreadyCompleted,
+    BillableUnits,
+    CancelDone,
+    CancelOutcome,
+    CancelRequested,
+    Completed,
+    Failed,
+    FalError,
+    Gone,
+    InProgress,
+    NotSent,
+    NotYet,
+    Queued,
+    Refused,
+    RefusedUs,
+    RequestRef,
+    ResultOutcome,
+    StatusOutcome,
+    SubmitOutcome,
+    Succeeded,
+    Trouble,
+    Unknown,
+    UnknownStatus,
+)
+from app.fal.paths import alias_ref, is_request_id
+from app.fal.queue import Queue
+from app.fal.wire import trust
+
+__all__ = [
+    "Accepted",
+    "AlreadyCompleted",
+    "BillableUnits",
+    "CancelDone",
+    "CancelOutcome",
+    "CancelRequested",
+    "Completed",
+    "Failed",
+    "FalError",
+    "Gone",
+    "InProgress",
+    "NotSent",
+    "NotYet",
+    "Queue",
+    "Queued",
+    "Refused",
+    "RefusedUs",
+    "RequestRef",
+    "ResultOutcome",
+    "StatusOutcome",
+    "SubmitOutcome",
+    "Succeeded",
+    "Trouble",
+    "Unknown",
+    "UnknownStatus",
+    "alias_ref",
+    "is_request_id",
+    "trust",
+]

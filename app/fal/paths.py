@@ -1,0 +1,113 @@
+"""Where a call goes: always below FAL_QUEUE_URL, whatever URLs fal's answers name."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.fal.outcomes import RequestRef
+
+NAMESPACES: Final = ("workflows", "comfy")  # these shift the alias by one segment (FAL.md 1.2)
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:-]{0,127}")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:@+-]{0,254}")
+_HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")
+_URL: Final = re.compile(r"[!-~]{1,2000}")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def is_request_id(text: object) -> bool:
+    """Whether this can be the id of a fal request: bounded, and of characters safe in a URL's path."""
+    return isinstance(text, str) and _REQUEST_ID.fullmatch(text) is not None
+
+
+def endpoint_path(endpoint: str) -> str:
+    """The path of a submit.
+
+    Raises ValueError when the id cannot be an endpoint's: at least `owner/app`, plain segments.
+    """
+    segments = endpoint.split("/")
+    if len(segments) < _alias_length(segments) or not all(_SEGMENT.fullmatch(s) for s in segments):
+        raise ValueError(f"{endpoint[:100]!r} cannot be the id of an endpoint of fal")
+    return f"/{endpoint}"
+
+
+def alias_ref(endpoint: str, fal_request_id: str) -> RequestRef:
+    """The reference built from the endpoint alone, when fal's own URLs are not known (a webhook, its list).
+
+    Only the first two segments survive after submit, three in a namespace; the owner is not always `fal-ai`
+    (FAL.md 1.2, 7.3). Raises ValueError on an endpoint or a request id that cannot be one.
+    """
+    if not is_request_id(fal_request_id):
+        raise ValueError("this cannot be the id of a fal request")
+    segments = endpoint_path(endpoint).removeprefix("/").split("/")
+    result = "/" + "/".join([*segments[: _alias_length(segments)], "requests", fal_request_id])
+    return RequestRef(fal_request_id, f"{result}/status", result, f"{result}/cancel")
+
+
+def _alias_length(segments: list[str]) -> int:
+    return 3 if segments[0] in NAMESPACES else 2
+
+
+class QueueUrl:
+    """FAL_QUEUE_URL: the one origin, and perhaps a path prefix, that FAL_KEY is sent to."""
+
+    def __init__(self, text: str) -> None:
+        """Raise ValueError unless it is a plain http(s) URL, without credentials, query or fragment."""
+        try:
+            url = httpx.URL(text.rstrip("/"))
+        except httpx.InvalidURL:
+            raise ValueError("FAL_QUEUE_URL is not a URL") from None
+        if (
+            url.scheme not in _DEFAULT_PORTS
+            or not _HOST.fullmatch(url.raw_host)
+            or url.userinfo
+            or url.query
+            or url.fragment
+        ):
+            raise ValueError("FAL_QUEUE_URL must be a plain http or https URL, without credentials, query or fragment")
+        self._url = url
+        self._origin = (url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme])
+        self._prefix = url.raw_path.decode("ascii").rstrip("/")
+
+    def __str__(self) -> str:
+        return str(self._url)
+
+    def at(self, path: str, query: Mapping[str, str] | None = None) -> httpx.URL:
+        """The URL of a path below it. The origin cannot change, whatever the path holds."""
+        below = self._url.copy_with(raw_path=f"{self._prefix}/{path.lstrip('/')}".encode("ascii"))
+        return below.copy_merge_params(query) if query else below
+
+    def returned_ref(self, endpoint: str, fal_request_id: str, answer: Mapping[str, object]) -> RequestRef:
+        """The reference from a submit's answer: the path of each URL returned, or the alias' if it is odd."""
+        alias = alias_ref(endpoint, fal_request_id)
+        return RequestRef(
+            fal_request_id,
+            self.path_of(answer.get("status_url"), fal_request_id) or alias.status_path,
+            self.path_of(answer.get("response_url"), fal_request_id) or alias.result_path,
+            self.path_of(answer.get("cancel_url"), fal_request_id) or alias.cancel_path,
+        )
+
+    def path_of(self, returned: object, fal_request_id: str) -> str | None:
+        """The path below FAL_QUEUE_URL of a URL that fal returned, or None when it is not one to be trusted.
+
+        Trusted: the same origin, no credentials, query or fragment, plain segments (so no `..`, `%` or `//`),
+        and this request's id among them. The prefix of FAL_QUEUE_URL, when the path begins with it, is taken
+        off.
+        """
+        if not isinstance(returned, str) or not _URL.fullmatch(returned):
+            return None
+        try:
+            url = urlsplit(returned)
+            origin = (url.scheme, url.hostname, url.port or _DEFAULT_PORTS.get(url.scheme))
+        except ValueError:
+            return None
+        if origin != self._origin or "@" in url.netloc or "?" in returned or "#" in returned:
+            return None
+        path = url.path.removeprefix(self._prefix) if url.path.startswith(f"{self._prefix}/") else url.path
+        segments = path.removeprefix("/").removesuffix("/").split("/")
+        if fal_request_id not in segments or not all(_SEGMENT.fullmatch(s) for s in segments):
+            return None
+        return path

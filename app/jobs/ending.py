@@ -1,0 +1,165 @@
+"""The one place where a job ends: its status, its money and what is erased with it, in one transaction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from app.db import Plain
+from app.fal import FalError
+from app.jobs.group import Group
+from app.ledger.holds import SHARED_LOCK
+from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
+from app.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a job ends, if it still stands where whoever says so believes: in one of `was`, on this attempt.
+
+    `charge` None: what the job's hold promised is charged in full.
+    """
+
+    job_id: UUID
+    was: frozenset[str]
+    attempt_id: UUID | None
+    status: str
+    charge: Callable[[Held], Charge]
+    output: str | None = None
+    error: str | None = None
+
+
+def error_json(
+    *,
+    code: str,
+    title: str,
+    detail: str,
+    retryable: bool,
+    fal_status: int | None = None,
+    fal_type: str | None = None,
+) -> str:
+    """A job's `error`, as JSON text."""
+    return to_json(
+        {
+            "code": code,
+            "title": title,
+            "detail": detail,
+            "retryable": retryable,
+            "fal": {"status": fal_status, "type": fal_type},
+        }
+    ).decode()
+
+
+def fal_error_json(error: FalError) -> str:
+    """Fal's own error as a job's `error`."""
+    return error_json(
+        code=(error.type or "fal-error").replace("_", "-"),
+        title=error.title,
+        detail=error.detail,
+        retryable=error.retryable,
+        fal_status=error.code,
+        fal_type=error.type,
+    )
+
+
+_WINDOWS: Final = f"""
+SELECT l.locked, j.id, j.quota_usage_ids
+FROM (SELECT {SHARED_LOCK} IS NULL AS locked) l CROSS JOIN jobs j WHERE j.id = ANY($1)
+"""  # noqa: S608
+_END: Final = """
+WITH mine AS MATERIALIZED (
+    SELECT j.id FROM jobs j WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE
+)
+UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7, next_check_at = NULL,
+       held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL, gone_at = NULL
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[])
+         AS e (id, was, attempt_id, status, output, error)
+JOIN mine ON mine.id = e.id
+WHERE j.id = e.id AND j.finished_at IS NULL AND j.status = ANY (string_to_array(e.was, ' '))
+  AND j.attempt_id IS NOT DISTINCT FROM e.attempt_id
+RETURNING j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_id, j.key_id, j.model,
+          j.end_user, j.tags::text AS tags
+"""
+# Read after the entries are written, so that what was booked beside the hold before the end is in it.
+_CHARGED: Final = """
+UPDATE jobs j SET charged_usd = s.usd FROM (
+    SELECT job_id, sum(amount_usd) AS usd FROM entries
+    WHERE job_id = ANY($1) AND kind IN ('settle', 'overage', 'adjustment') GROUP BY job_id
+) s WHERE j.id = s.job_id
+"""
+_FORGET: Final = "DELETE FROM payloads WHERE job_id = ANY($1)"
+
+
+class Endings:
+    """Ends jobs, those that end at the same time in one transaction."""
+
+    def __init__(self, wiring: Wiring, announce: Callable[[Sequence[UUID]], None]) -> None:
+        self._wiring = wiring
+        self._announce = announce
+        self._group = Group[Ending, bool](self._run, sizes=wiring.metrics.group_size.labels("end"))
+
+    async def end(self, ending: Ending) -> bool:
+        """End the job and resolve its hold, once committed; False: it stood elsewhere, and nothing was changed."""
+        return await self._group(ending)
+
+    async def _run(self, batch: Sequence[Ending]) -> Sequence[bool | Exception]:
+        first = {ending.job_id: ending for ending in reversed(batch)}
+        now = self._wiring.clock()
+        async with self._wiring.db.begin_plain() as plain:
+            ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
+        self._announce(list(ended))
+        for charge in ended.values():
+            if charge.mark:
+                self._wiring.metrics.settles_marked.labels(charge.mark).inc()
+        return [first[ending.job_id] is ending and ending.job_id in ended for ending in batch]
+
+
+async def end_jobs(
+    plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, now: datetime
+) -> dict[UUID, Charge]:
+    """End each of these jobs that still stands where its ending says; returns what became of their holds.
+
+    Order of locks: the quotas' lock (shared), windows by id, jobs by id, entries.
+    """
+    ids = [ending.job_id for ending in endings]
+    windows = await lock_windows(
+        plain, {usage_id for row in await plain.fetch(_WINDOWS, ids) for usage_id in row["quota_usage_ids"]}
+    )
+    rows = await plain.fetch(
+        _END,
+        ids,
+        [" ".join(sorted(ending.was)) for ending in endings],
+        [ending.attempt_id for ending in endings],
+        [ending.status for ending in endings],
+        [ending.output for ending in endings],
+        [ending.error for ending in endings],
+        now,
+    )
+    by_id = {ending.job_id: ending for ending in endings}
+    resolved = [(held, by_id[held.job_id].charge(held)) for held in map(held_of, rows)]
+    if resolved:
+        ended = [held.job_id for held, _ in resolved]
+        await resolve_holds(plain, resolved, windows=windows, now=now, zone=wiring.settings.zone)
+        await plain.execute(_CHARGED, ended)
+        await plain.execute(_FORGET, ended)
+    return {held.job_id: charge for held, charge in resolved}
+
+
+def held_of(row: Any) -> Held:
+    """A job's row as the hold it was placed with."""
+    return Held(
+        job_id=row["id"],
+        quota_usage_ids=row["quota_usage_ids"],
+        usd=row["quoted_usd"],
+        seconds=row["seconds"],
+        price_id=row["price_id"],
+        user_id=row["user_id"],
+        team_id=row["team_id"],
+        key_id=row["key_id"],
+        model=row["model"],
+        end_user=row["end_user"],
+        tags=row["tags"],
+    )

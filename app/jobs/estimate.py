@@ -1,0 +1,42 @@
+"""What a submit would cost and whether it would be accepted now. Nothing is written."""
+
+from decimal import Decimal
+from typing import Any
+
+from app.jobs.request import Submission
+from app.jobs.submit import Quoted, Replayed, find_callers, quote, read_prices
+from app.ledger.holds import Amounts, show_blocking
+from app.ledger.quotas import applying_to, find_applying
+from app.ledger.usage import read_usage
+from app.money import decimal_text
+from app.wiring import Wiring
+
+
+async def estimate(wiring: Wiring, submission: Submission) -> dict[str, Any]:
+    """`{seconds, quoted_usd, allowed, quotas}`. Raises KeyUnknown or ModelUnpriced, as the submit would."""
+    now = wiring.clock()
+    async with wiring.db.plain() as plain:
+        row = (await find_callers(plain, [submission], now=now, lock=False))[0]
+        quoted = quote(submission, row, read_prices(row["prices"]), now=now)
+        if not isinstance(quoted, Quoted):
+            if isinstance(quoted, Replayed):
+                raise AssertionError
+            raise quoted
+        by_subject = await find_applying(plain, [quoted.holder], now=now, zone=wiring.settings.zone)
+        blocking = []
+        for applied in applying_to(quoted.holder, by_subject):
+            usage = await read_usage(plain, applied)
+            asked = quoted.amounts.of(applied.quota.metric)
+            if usage.used + usage.held + asked > applied.quota.maximum:
+                blocking.append(show_blocking(applied, quoted.amounts, used=usage.used, held=usage.held))
+    return _show(quoted.amounts, blocking)
+
+
+def _show(amounts: Amounts, blocking: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds: Decimal = amounts.seconds
+    return {
+        "seconds": int(seconds) if seconds == int(seconds) else float(seconds),
+        "quoted_usd": decimal_text(amounts.usd),
+        "allowed": not blocking,
+        "quotas": blocking,
+    }

@@ -1,0 +1,67 @@
+"""Group commit: what arrives while a transaction is on its way goes together in the next. No timer."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from prometheus_client import Histogram
+
+from app.db import CommitUnknown, is_database_away
+
+Member = TypeVar("Member")
+Outcome = TypeVar("Outcome")
+
+
+class Group(Generic[Member, Outcome]):
+    """Runs members in arrival order, at most `most` together and one run at a time.
+
+    `run` answers one outcome a member; an Exception among the outcomes is that member's own. When a run raises for
+    a reason other than the database being away, its members are run again one by one, so that one that cannot be
+    served does not take the others with it.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Member]], Awaitable[Sequence[Outcome | Exception]]],
+        *,
+        most: int = 64,
+        sizes: Histogram | None = None,
+    ) -> None:
+        self._run = run
+        self._most = most
+        self._sizes = sizes
+        self._waiting: deque[tuple[Member, asyncio.Future[Outcome]]] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    async def __call__(self, member: Member) -> Outcome:
+        """This member's outcome, or its exception. A caller that gives up does not undo what was run."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((member, future))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._drain())
+        return await future
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            if self._sizes is not None:
+                self._sizes.observe(len(batch))
+            await self._serve(batch)
+
+    async def _serve(self, batch: Sequence[tuple[Member, asyncio.Future[Outcome]]]) -> None:
+        try:
+            outcomes = await self._run([member for member, _ in batch])
+        except Exception as error:  # noqa: BLE001  whatever it is, it belongs to the members
+            if len(batch) > 1 and not (is_database_away(error) or isinstance(error, CommitUnknown)):
+                for one in batch:
+                    await self._serve([one])
+                return
+            outcomes = [error] * len(batch)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)

@@ -1,0 +1,86 @@
+"""A loop that claims what is due and works on it, so much at a time, until it is told to stop."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+from app.db import is_database_away
+
+log = logging.getLogger("falgate.loop")
+
+_LONGEST_BACKOFF_SECONDS: Final = 5.0
+
+
+class Loop:
+    """Calls `turn` again and again: with the places that are free, at once while it finds work, else after a rest.
+
+    `turn(free)` starts at most `free` pieces of work with `start` and returns how many. The database being away is
+    waited out; any other exception is logged, and the loop goes on.
+    """
+
+    def __init__(
+        self, name: str, turn: Callable[[int], Awaitable[int]], *, places: int, rest_seconds: float = 0.25
+    ) -> None:
+        self._name = name
+        self._turn = turn
+        self._places = places
+        self._rest_seconds = rest_seconds
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._working: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """There is work: do not finish the rest."""
+        self._wake.set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work beside the loop; its exceptions are the loop's to log."""
+        task = asyncio.create_task(self._guarded(work))
+        self._working.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if len(self._working) >= self._places:
+            self._wake.set()
+        self._working.discard(task)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        if is_database_away(error):
+            log.warning("%s: the database is away (%s)", self._name, type(error).__name__)
+        else:
+            log.error("%s failed", self._name, exc_info=error)
+
+    async def run(self) -> None:
+        """For ever, until `stop`."""
+        backoff = self._rest_seconds
+        while not self._stopping:
+            self._wake.clear()
+            free = self._places - len(self._working)
+            try:
+                found = await self._turn(free) if free > 0 else 0
+            except Exception as error:  # noqa: BLE001  a loop that dies would lose everything that comes after
+                self._report(error)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
+                await asyncio.sleep(backoff)
+                continue
+            backoff = self._rest_seconds
+            if not found:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._rest_seconds)
+
+    async def stop(self, *, within_seconds: float) -> None:
+        """Start nothing more; let what is under way end, for so long."""
+        self._stopping = True
+        self._wake.set()
+        if self._working:
+            await asyncio.wait(set(self._working), timeout=within_seconds)
+        for task in list(self._working):
+            task.cancel()

@@ -1,0 +1,87 @@
+"""Reading one job: key, role and owner are checked and the Job is written by one statement; waiting reads share it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
+from app.accounts.last_used import LastUsed
+from app.db import Database
+from app.jobs.group import Group
+from app.jobs.wire import job_json
+from app.problems import NotFound
+
+VISIBLE: Final = (
+    "(j.user_id = c.user_id OR c.role IN ('finance', 'admin') OR (c.role = 'lead' AND j.team_id = c.team_id))"
+)
+"""Which jobs `j` a caller `c` may read (Contract, Roles)."""
+
+INPUT_SHOWN: Final = "CASE WHEN c.role = 'finance' AND j.user_id <> c.user_id THEN NULL ELSE j.input END"
+"""Finance reads jobs of all with their inputs hidden."""
+
+_READ: Final = f"""
+SELECT c.key_id, c.is_stale, j.version, j.finished_at IS NOT NULL AS is_ended,
+       CASE WHEN j.id IS NOT NULL THEN {job_json(INPUT_SHOWN)} END AS body
+FROM unnest($1::bytea[], $2::uuid[]) WITH ORDINALITY AS r (hash, job_id, n)
+LEFT JOIN LATERAL (
+    SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
+) c ON true
+LEFT JOIN jobs j ON j.id = r.job_id AND {VISIBLE}
+ORDER BY r.n
+"""  # noqa: S608  every part is ours
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks (by the hash of the secret) for which job, when."""
+
+    secret_hash: bytes
+    job_id: UUID
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A Job as JSON text, as this caller may see it."""
+
+    body: str
+    version: int
+    is_ended: bool
+
+
+NOT_FOUND_DETAIL: Final = "No job of this id is yours to see; check the id and the key."
+
+
+class Reader:
+    """Never a cache: each answer was read after it was asked for."""
+
+    def __init__(self, db: Database, last_used: LastUsed) -> None:
+        self._db = db
+        self._last_used = last_used
+        self._group = Group[Asked, Seen](self._read)
+
+    async def read(self, asked: Asked) -> Seen:
+        """Raises KeyUnknown, or NotFound for a job that is not there or not theirs."""
+        return await self._group(asked)
+
+    async def _read(self, batch: Sequence[Asked]) -> list[Seen | Exception]:
+        async with self._db.plain() as plain:
+            rows = await plain.fetch(
+                _READ,
+                [asked.secret_hash for asked in batch],
+                [asked.job_id for asked in batch],
+                max(asked.now for asked in batch),
+            )
+        return [self._outcome(row) for row in rows]
+
+    def _outcome(self, row: "Sequence[object] | dict[str, object]") -> Seen | Exception:
+        key_id, is_stale, version, is_ended, body = row  # type: ignore[misc]
+        if key_id is None:
+            return KeyUnknown()
+        if is_stale:
+            self._last_used.saw(key_id)  # type: ignore[arg-type]
+        if body is None:
+            return NotFound(NOT_FOUND_DETAIL)
+        return Seen(body, version, is_ended)  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""What the jobs' routes and loops share in one process; made by the application, asked for by routes."""
+
+import asyncio
+import logging
+from typing import Annotated, Final
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from app.accounts.last_used import LastUsed
+from app.jobs.dispatch import Dispatcher
+from app.jobs.ending import Endings
+from app.jobs.hub import Hub
+from app.jobs.loop import Loop
+from app.jobs.read import Reader
+from app.jobs.strays import follow_strays
+from app.jobs.submit import Submits
+from app.jobs.track import Tracker, end_overdue
+from app.wiring import Wiring
+
+log = logging.getLogger("falgate.jobs")
+
+_STOP_WITHIN_SECONDS: Final = 5.0
+
+
+class Rooms:
+    """One of each; `start` sets the loops going, `stop` ends them."""
+
+    def __init__(self, wiring: Wiring, last_used: LastUsed) -> None:
+        self.wiring = wiring
+        self.last_used = last_used
+        self.hub = Hub(wiring.db)
+        self.reader = Reader(wiring.db, last_used)
+        self.endings = Endings(wiring, self.hub.announce)
+        self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
+        self.submits = Submits(wiring, last_used, self.hub.announce, wake=self.dispatcher.loop.wake)
+        self.tracker = Tracker(wiring, self.hub, self.endings)
+        self.stopping = asyncio.Event()
+        self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def _keep_house(self, _free: int) -> int:
+        await self.last_used.flush(self.wiring.db, now=self.wiring.clock())
+        return await end_overdue(self.wiring, self.endings) + await follow_strays(self.wiring)
+
+    @property
+    def _loops(self) -> list[Loop]:
+        return [self.dispatcher.loop, self.tracker.loop, self._housekeeping]
+
+    def start(self) -> None:
+        """Start listening, dispatching, tracking and keeping house."""
+        running = [self.hub.listen_for_ever(), self.hub.tell_for_ever(), *(loop.run() for loop in self._loops)]
+        self._tasks = [asyncio.create_task(task) for task in running]
+
+    async def stop(self) -> None:
+        """Claim nothing more, let what is under way end for a few seconds, then stop."""
+        self.stopping.set()
+        await asyncio.gather(*(loop.stop(within_seconds=_STOP_WITHIN_SECONDS) for loop in self._loops))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def rooms_of(request: Request) -> Rooms:
+    """What this application's jobs live in."""
+    rooms: Rooms = request.app.state.rooms
+    return rooms
+
+
+InRooms = Annotated[Rooms, Depends(rooms_of)]
+"""The parameter by which a FastAPI route asks for it."""

@@ -1,0 +1,221 @@
+"""The jobs' routes: what is asked of a job over HTTP, and nothing else."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from fastapi.sse import EventSourceResponse
+
+from app.accounts.access import Admin, Calling
+from app.accounts.callers import credentials
+from app.catalogue.endpoint import Category
+from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
+from app.ids import parse
+from app.jobs.cancel import cancel_job
+from app.jobs.estimate import estimate
+from app.jobs.listing import Entry, JobFilter, list_entries, list_jobs
+from app.jobs.read import NOT_FOUND_DETAIL, Asked, Seen
+from app.jobs.request import read_submission, read_wait
+from app.jobs.resolve import Resolution, resolve_job
+from app.jobs.rooms import InRooms, Rooms, rooms_of
+from app.jobs.schema import ESTIMATE, FILTERS, JOB_ID, SUBMIT, WAIT, answers_job
+from app.jobs.submit import Accepted
+from app.jobs.wait import stream_events, wait_until_ended
+from app.jobs.wire import Job
+from app.problems import InvalidInput, NotFound, responses
+from app.wiring import Wired
+
+plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
+router = APIRouter(route_class=JsonRoute, tags=["jobs"])
+
+
+@plain.get(
+    "/v1/jobs/{id}",
+    operation_id="get_job",
+    summary="Read a job",
+    responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 503),
+    openapi_extra={"parameters": [JOB_ID, WAIT], "security": [{"key": []}]},
+)
+async def get_job(request: Request) -> Response:
+    """The job as it is now; with `Prefer: wait=N`, when it has ended or after N seconds."""
+    rooms = rooms_of(request)
+    secret_hash = _secret_hash(request, rooms)
+    job_id = parse("job", request.path_params["id"])
+    if "prefer" in request.headers:
+        return await _get_waiting(request, rooms, secret_hash, job_id)
+    seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+    return json_response(seen.body)
+
+
+async def _get_waiting(request: Request, rooms: Rooms, secret_hash: bytes, job_id: UUID | None) -> Response:
+    faults: list[dict[str, str]] = []
+    wait_seconds = read_wait(request, faults)
+    if faults:
+        raise InvalidInput(faults)
+    if wait_seconds is None or job_id is None:
+        return json_response((await rooms.reader.read(_asked(rooms, secret_hash, job_id))).body)
+    seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
+    return json_response(seen.body, headers=_applied(seen, wait_seconds))
+
+
+def _secret_hash(request: Request, rooms: Rooms) -> bytes:
+    return credentials(request.scope["headers"], admin_key=rooms.wiring.settings.admin_key)
+
+
+def _asked(rooms: Rooms, secret_hash: bytes, job_id: UUID | None) -> Asked:
+    """What cannot be an id is asked for all the same: whoever has no key must not learn what an id looks like."""
+    return Asked(secret_hash, job_id or UUID(int=0), rooms.wiring.clock())
+
+
+def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
+    return {"Preference-Applied": f"wait={wait_seconds}"} if seen.is_ended else {}
+
+
+@plain.get(
+    "/v1/jobs/{id}/events",
+    operation_id="stream_job_events",
+    summary="Follow a job",
+    responses={
+        200: {
+            "description": "Server-sent events: `event: job`, `id` the version, `data` the Job.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The job has ended and you have seen its last version."},
+    }
+    | responses(401, 403, 404, 422, 503),
+    openapi_extra={"parameters": [JOB_ID], "security": [{"key": []}]},
+)
+async def get_events(request: Request) -> Response:
+    """The job at once, then at each change; closed after its end. A comment every 15 s keeps the stream open."""
+    rooms = rooms_of(request)
+    secret_hash = _secret_hash(request, rooms)
+    job_id = parse("job", request.path_params["id"])
+    seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+    if job_id is None:
+        raise NotFound(NOT_FOUND_DETAIL)
+    if seen.is_ended and request.headers.get("last-event-id") == str(seen.version):
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(stream_events(rooms, secret_hash, job_id, seen), headers=headers)
+
+
+def _submit_route(category: Category) -> None:
+    async def submit(request: Request) -> Response:
+        rooms = rooms_of(request)
+        secret_hash = _secret_hash(request, rooms)
+        submission = await read_submission(
+            request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue
+        )
+        outcome = await rooms.submits.submit(submission)
+        headers = {
+            "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
+            "Retry-After": str(max(1, round(rooms.wiring.settings.poll_seconds))),
+        }
+        if isinstance(outcome, Accepted) and submission.wait_seconds is None:
+            return json_response(outcome.body, status=202, headers=headers)
+        if not isinstance(outcome, Accepted):
+            headers["Idempotent-Replayed"] = "true"
+        seconds = submission.wait_seconds or 0
+        seen = await wait_until_ended(rooms, secret_hash, outcome.job_id, seconds=seconds)
+        if not seen.is_ended:
+            return json_response(seen.body, status=202, headers=headers)
+        del headers["Retry-After"]
+        if seconds:
+            headers |= _applied(seen, seconds)
+        return json_response(seen.body, headers=headers)
+
+    async def estimate_cost(request: Request) -> dict[str, Any]:
+        rooms = rooms_of(request)
+        submission = await read_submission(
+            request, category, secret_hash=_secret_hash(request, rooms), catalogue=rooms.wiring.catalogue
+        )
+        return await estimate(rooms.wiring, submission)
+
+    noun = category.replace("-", "_")
+    plain.add_api_route(
+        f"/v1/{category}",
+        submit,
+        methods=["POST"],
+        status_code=202,
+        operation_id=f"submit_{noun}",
+        summary=f"Ask for a video ({category})",
+        description=SUBMIT,
+        responses=answers_job({202: "Accepted.", 200: "It ended while you waited, or had ended before."})
+        | responses(401, 402, 403, 413, 415, 422, 429, 503),
+        openapi_extra={"x-category": category, "security": [{"key": []}]},
+    )
+    router.add_api_route(
+        f"/v1/{category}/estimate",
+        estimate_cost,
+        methods=["POST"],
+        operation_id=f"estimate_{noun}",
+        summary=f"What it would cost ({category})",
+        description=ESTIMATE,
+        responses={200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Estimate"}}}}}
+        | responses(401, 403, 413, 415, 422, 503),
+        openapi_extra={"x-category": category, "security": [{"key": []}]},
+    )
+
+
+_submit_route("text-to-video")
+_submit_route("image-to-video")
+
+
+@router.get(
+    "/v1/jobs",
+    operation_id="list_jobs",
+    summary="List jobs",
+    responses={200: {"model": Page[Job]}} | responses(401, 403, 422, 503),
+    openapi_extra={"parameters": FILTERS},
+)
+async def get_jobs(request: Request, caller: Calling, wired: Wired) -> Response:
+    """Newest first: your own; for a lead the team's too; for finance and admin all."""
+    asked = JobFilter(request.query_params.multi_items())
+    async with wired.db.plain() as connection:
+        return json_response(await list_jobs(connection, caller, asked))
+
+
+@router.post(
+    "/v1/jobs/{id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    responses=answers_job({200: "It is canceled.", 202: "fal was asked to cancel it; it may finish all the same."})
+    | responses(401, 403, 404, 409, 422, 503),
+)
+async def post_cancel(id: str, caller: Calling, rooms: InRooms) -> Response:  # noqa: A002  the Contract's name
+    """Free while queued; afterwards fal is asked, and what it bills is charged."""
+    status, body = await cancel_job(rooms, caller, _job_id(id))
+    return json_response(body, status=status)
+
+
+@router.get(
+    "/v1/jobs/{id}/entries",
+    operation_id="list_job_entries",
+    summary="The ledger of a job",
+    responses=responses(401, 403, 404, 422, 503),
+)
+async def get_entries(id: str, caller: Calling, wired: Wired, listing: Listing) -> Page[Entry]:  # noqa: A002
+    """Each entry: what was held, charged or given back, and why."""
+    after = parse("entry", listing.cursor) if listing.cursor is not None else None
+    if listing.cursor is not None and after is None:
+        raise InvalidInput([{"parameter": "cursor", "detail": "must be a next_cursor of this list"}])
+    async with wired.db.plain() as connection:
+        return await list_entries(connection, caller, _job_id(id), limit=listing.limit, after=after)
+
+
+@router.post(
+    "/v1/jobs/{id}/resolve",
+    operation_id="resolve_job",
+    summary="Resolve an unconfirmed job",
+    responses=answers_job({200: "The job, ended."}) | responses(401, 403, 404, 409, 413, 415, 422, 503),
+)
+async def post_resolve(id: str, resolution: Resolution, actor: Admin, rooms: InRooms) -> Response:  # noqa: A002
+    """For admins, when nobody can tell what became of a job: `charge` what fal billed, or `void` the promise."""
+    return json_response(await resolve_job(rooms, actor, _job_id(id), resolution))
+
+
+def _job_id(text: str) -> UUID:
+    job_id = parse("job", text)
+    if job_id is None:
+        raise NotFound(NOT_FOUND_DETAIL)
+    return job_id

@@ -1,0 +1,99 @@
+"""What OpenAPI says of the routes that FastAPI cannot read from a signature."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.catalogue.registry import Catalogue
+from app.jobs.listing import STATUSES
+from app.jobs.request import LONGEST_WAIT_SECONDS, body_type
+from app.jobs.wire import BlockingQuota, Estimate, Job
+
+SUBMIT: Final = """
+fal's own fields, flat, and ours. The answer comes as soon as the job is stored and its price is promised: **202**,
+with the job's address in `Location`. Then read the job, wait for it with `Prefer: wait=60`, or follow
+`GET /v1/jobs/{id}/events`.
+
+Send an `Idempotency-Key` with every submit: repeating it with the same body gives you the same job, never a second
+one.
+"""
+ESTIMATE: Final = "The same body as the submit. `quotas` are those that would block it now. Nothing is written."
+
+JOB_ID: Final = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
+}
+WAIT: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": f"`wait=N`: answer when the job has ended, after N seconds (1–{LONGEST_WAIT_SECONDS}) at the latest.",
+    "schema": {"type": "string", "examples": ["wait=60"]},
+}
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "1–255 printable ASCII characters, yours to choose; belongs to your user.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+def _filter(name: str, schema: Mapping[str, Any], description: str = "") -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": dict(schema)}
+
+
+FILTERS: Final = [
+    _filter("status", {"type": "string", "enum": list(STATUSES)}),
+    _filter("model", {"type": "string"}),
+    _filter("user_id", {"type": "string", "pattern": "^user_[0-9a-f]{32}$"}),
+    _filter("team_id", {"type": "string", "pattern": "^team_[0-9a-f]{32}$"}),
+    _filter("end_user", {"type": "string"}),
+    _filter("tag.NAME", {"type": "string"}, "Put the tag's own name for NAME: `tag.campaign=spring`."),
+    _filter("since", {"type": "string", "format": "date-time"}),
+    _filter("until", {"type": "string", "format": "date-time"}),
+    _filter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+    _filter("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+]
+
+
+def answers_job(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Answers that carry a Job."""
+    schema = {"$ref": "#/components/schemas/Job"}
+    return {
+        status: {"description": description, "content": {"application/json": {"schema": schema}}}
+        for status, description in descriptions.items()
+    }
+
+
+def complete(openapi: dict[str, Any], catalogue: Catalogue) -> None:
+    """Fill in the bodies of each category's routes from the catalogue, and the schemas they name."""
+    schemas = openapi["components"]["schemas"]
+    for model in (Job, Estimate, BlockingQuota):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    for path in openapi["paths"].values():
+        for operation in path.values():
+            category = operation.pop("x-category", None)
+            if category is not None:
+                operation["requestBody"] = _body(schemas, catalogue, category)
+                if operation["operationId"].startswith("submit"):
+                    operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY, WAIT]
+
+
+def _body(schemas: dict[str, Any], catalogue: Catalogue, category: str) -> dict[str, Any]:
+    refs, examples = [], {}
+    for endpoint in catalogue.endpoints:
+        if endpoint.category != category:
+            continue
+        body = body_type(endpoint)
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}", mode="validation")
+        schemas |= schema.pop("$defs", {})
+        schema["properties"]["model"] |= {"enum": [endpoint.model, endpoint.id]}
+        schemas[body.__name__] = schema
+        refs.append({"$ref": f"#/components/schemas/{body.__name__}"})
+        examples[endpoint.model] = {"summary": endpoint.model, "value": dict(endpoint.example)}
+    schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}

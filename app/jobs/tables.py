@@ -1,0 +1,133 @@
+"""The jobs' tables, as `migrations/` made them."""
+
+from typing import Final
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    TIMESTAMP,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
+
+from app.db import metadata
+
+_MONEY: Final = NUMERIC(20, 9)
+_MOMENT: Final = TIMESTAMP(timezone=True)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("input", JSON, nullable=False),
+    Column("tags", JSONB, nullable=False, server_default="{}"),
+    Column("end_user", Text),
+    Column("seconds", _MONEY, nullable=False),
+    Column("quoted_usd", _MONEY, nullable=False),
+    Column("held_usd", _MONEY, nullable=False),
+    Column("charged_usd", _MONEY),
+    Column("price_id", Uuid, nullable=False),
+    Column("quota_usage_ids", ARRAY(Uuid), nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("team_id", Uuid, nullable=False),
+    Column("key_id", Uuid, nullable=False),
+    Column("attempt_id", Uuid),
+    Column("fal_request_id", Text),
+    Column("queue_position", Integer),
+    Column("output", JSON),
+    Column("error", JSON),
+    Column("next_check_at", _MOMENT),
+    Column("checks", Integer, nullable=False, server_default="0"),
+    Column("gone_at", _MOMENT),
+    Column("cancel_requested_at", _MOMENT),
+    Column("created_at", _MOMENT, nullable=False),
+    Column("submitted_at", _MOMENT),
+    Column("started_at", _MOMENT),
+    Column("finished_at", _MOMENT),
+    PrimaryKeyConstraint("id", name="jobs_pkey"),
+    CheckConstraint(
+        "status IN ('queued', 'submitting', 'submitted', 'running', 'unconfirmed', "
+        "'succeeded', 'failed', 'canceled')",
+        name="jobs_status_check",
+    ),
+    CheckConstraint(
+        "(finished_at IS NOT NULL) = (status IN ('succeeded', 'failed', 'canceled'))",
+        name="jobs_finished_at_check",
+    ),
+    CheckConstraint(
+        "(finished_at IS NOT NULL) = (charged_usd IS NOT NULL)", name="jobs_charged_when_finished_check"
+    ),
+    Index("jobs_user_id_idx", "user_id", "id"),
+    Index("jobs_team_id_idx", "team_id", "id"),
+    Index("jobs_end_user_idx", "end_user", "id", postgresql_where=text("end_user IS NOT NULL")),
+    Index(
+        "jobs_tags_idx",
+        "tags",
+        postgresql_using="gin",
+        postgresql_ops={"tags": "jsonb_path_ops"},
+        postgresql_where=text("tags <> '{}'"),
+    ),
+    Index("jobs_ended_badly_idx", "status", "id", postgresql_where=text("status IN ('failed', 'canceled')")),
+    Index("jobs_unfinished_idx", "id", postgresql_where=text("finished_at IS NULL")),
+    Index("jobs_queued_idx", "next_check_at", postgresql_where=text("status = 'queued'")),
+    Index(
+        "jobs_tracked_idx",
+        "next_check_at",
+        postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
+    ),
+    Index("jobs_gone_idx", "gone_at", postgresql_where=text("gone_at IS NOT NULL AND finished_at IS NULL")),
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("input", JSON, nullable=False),
+    PrimaryKeyConstraint("job_id", name="payloads_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="payloads_job_id_fkey"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", Uuid, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("user_id", "key", name="idempotency_keys_pkey"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    Column("sent_at", _MOMENT, nullable=False),
+    Column("fal_request_id", Text),
+    Column("fal_key_id", Text, nullable=False),
+    Column("outcome", Text),
+    Column("status_path", Text),
+    Column("result_path", Text),
+    Column("cancel_path", Text),
+    Column("stray_check_at", _MOMENT),
+    PrimaryKeyConstraint("id", name="attempts_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="attempts_job_id_fkey"),
+    UniqueConstraint("fal_request_id", name="attempts_fal_request_id_key"),
+    Index("attempts_job_id_idx", "job_id"),
+    Index("attempts_stray_idx", "stray_check_at", postgresql_where=text("stray_check_at IS NOT NULL")),
+)

@@ -1,0 +1,234 @@
+"""Following jobs at fal: one check a job at a time, on the job's own schedule, whoever is waiting for it."""
+
+import logging
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from app.fal import (
+    CancelDone,
+    CancelRequested,
+    Completed,
+    Failed,
+    Gone,
+    InProgress,
+    NotYet,
+    Queued,
+    RequestRef,
+    Succeeded,
+    Trouble,
+    UnknownStatus,
+)
+from app.jobs.charges import charge_failure, charge_success, void
+from app.jobs.dispatch import canceled_ending
+from app.jobs.ending import Ending, Endings, error_json, fal_error_json
+from app.jobs.hub import Hub
+from app.jobs.loop import Loop
+from app.jobs.moves import Claimed, Moves
+from app.wiring import Wiring
+
+log = logging.getLogger("falgate.track")
+
+CHECKS_AT_ONCE: Final = 100
+AT_FAL: Final = frozenset({"submitted", "running", "unconfirmed"})
+_LONGEST_TROUBLE_SECONDS: Final = 60.0
+_GONE_TWICE_WITHIN: Final = timedelta(minutes=1)
+_GONE_AT_ONCE_IS_US: Final = 10
+_UNCONFIRMED_SECONDS: Final = 60.0
+
+
+class Tracker:
+    """One a process. A check reads fal's status, and the result once a status body said COMPLETED."""
+
+    def __init__(self, wiring: Wiring, hub: Hub, endings: Endings) -> None:
+        self._wiring = wiring
+        self._hub = hub
+        self._endings = endings
+        self._moves = Moves(wiring.db)
+        self._checking: set[UUID] = set()
+        self._troubles = 0
+        self.loop = Loop("track", self._turn, places=CHECKS_AT_ONCE)
+
+    async def _turn(self, free: int) -> int:
+        lost = await self._moves.unconfirm_lost()
+        if lost:
+            log.warning("%d jobs were being sent when their dispatcher ended; an admin must resolve them", len(lost))
+            self._hub.announce(lost)
+        claimed = await self._moves.claim_tracked(free, poll_seconds=self._wiring.settings.poll_seconds)
+        for job in claimed:
+            if job.job_id not in self._checking:
+                self._checking.add(job.job_id)
+                self.loop.start(self._check(job))
+        return len(claimed)
+
+    async def _check(self, job: Claimed) -> None:
+        try:
+            if job.ref is not None:
+                await self._ask(job, job.ref)
+        finally:
+            self._checking.discard(job.job_id)
+
+    async def _ask(self, job: Claimed, ref: RequestRef) -> None:
+        if job.cancel_requested_at is not None and job.attempt_outcome != "cancel_asked":
+            await self._ask_to_cancel(job, ref)
+        match await self._counted("status", self._wiring.fal.status(ref)):
+            case Queued(position):
+                await self._saw(job, "submitted", position)
+            case InProgress():
+                await self._saw(job, "running", None)
+            case Completed() as completed:
+                await self._read_result(job, ref, completed)
+            case Gone():
+                await self._gone(job)
+            case UnknownStatus(status):
+                log.warning("job_%s: fal has a status we do not know (%s); asking on", job.job_id.hex, status)
+                await self._unconfirm_if_late(job)
+            case Trouble() as trouble:
+                await self._slow_down(job, trouble)
+
+    async def _counted(self, call: str, asking: Coroutine[Any, Any, Any]) -> Any:
+        outcome = await asking
+        self._wiring.metrics.fal_requests.labels(call, type(outcome).__name__).inc()
+        if not isinstance(outcome, Trouble):
+            self._troubles = 0
+        return outcome
+
+    async def _ask_to_cancel(self, job: Claimed, ref: RequestRef) -> None:
+        outcome = await self._counted("cancel", self._wiring.fal.cancel(ref))
+        if isinstance(outcome, CancelRequested | CancelDone):
+            await self._moves.note_attempt(job, "cancel_asked")
+
+    async def _saw(self, job: Claimed, status: str, position: int | None) -> None:
+        if await self._unconfirm_if_late(job):
+            return
+        if (job.status, job.queue_position) == (status, position) and job.gone_at is None:
+            return  # nothing new: the claim has already set the next check
+        if await self._moves.seen(job, status, position=position, now=self._wiring.clock()):
+            self._hub.announce([job.job_id])
+
+    def _is_late(self, job: Claimed) -> bool:
+        """Whether the job is past its deadline: from its start, or from when it should have started at the latest."""
+        deadline = timedelta(seconds=self._wiring.settings.job_deadline_seconds)
+        starting = timedelta(seconds=self._wiring.settings.start_seconds)
+        now: datetime = self._wiring.clock()
+        if job.started_at is not None:
+            return now - job.started_at > deadline
+        return job.submitted_at is not None and now - job.submitted_at > starting + deadline
+
+    async def _unconfirm_if_late(self, job: Claimed) -> bool:
+        if not self._is_late(job):
+            return False
+        if job.status == "unconfirmed":
+            await self._moves.check_later(job, after_seconds=_UNCONFIRMED_SECONDS)
+        elif await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
+            log.warning("job_%s is past its deadline: unconfirmed, asked about once a minute", job.job_id.hex)
+            self._hub.announce([job.job_id])
+        return True
+
+    async def _slow_down(self, job: Claimed, trouble: Trouble) -> None:
+        """It says nothing about the job. Ours to mend: keep it, and ask less often while it lasts."""
+        self._troubles += 1
+        if self._troubles == 1:
+            log.warning("fal does not tell where jobs stand (%s %s); they are kept", trouble.code, trouble.reason)
+        if await self._unconfirm_if_late(job):
+            return
+        poll = self._wiring.settings.poll_seconds
+        wait = min(_LONGEST_TROUBLE_SECONDS, poll * 2 ** min(self._troubles, 6), max(poll, job.checks * poll))
+        await self._moves.check_later(job, after_seconds=max(wait, min(trouble.retry_after_seconds or 0, 60)))
+
+    async def _gone(self, job: Claimed) -> None:
+        """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
+        now = self._wiring.clock()
+        if job.fal_key_id != self._wiring.fal.key_id:
+            await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
+            return
+        at_once = await self._moves.gone(job, now=now)
+        if at_once >= _GONE_AT_ONCE_IS_US:
+            log.warning("fal says of %d jobs that it does not know them: check FAL_KEY and FAL_QUEUE_URL", at_once)
+        elif job.gone_at is not None and now - job.gone_at >= _GONE_TWICE_WITHIN and job.status != "unconfirmed":
+            if await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
+                log.warning("job_%s: fal no longer knows it; an admin must resolve it", job.job_id.hex)
+                self._hub.announce([job.job_id])
+            return
+        await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
+
+    async def _read_result(self, job: Claimed, ref: RequestRef, completed: Completed) -> None:
+        match await self._counted("result", self._wiring.fal.result(ref, completed)):
+            case Succeeded(output, billable):
+                await self._end(
+                    job, "succeeded", charge=charge_success(billable), output=to_json(output).decode(), error=None
+                )
+            case Failed() as failed if failed.start_deadline:
+                await self._requeue(job)
+            case Failed() as failed:
+                await self._fail(job, failed)
+            case NotYet():
+                await self._unconfirm_if_late(job)
+            case Gone():
+                await self._gone(job)
+            case Trouble() as trouble:
+                await self._slow_down(job, trouble)
+
+    async def _fail(self, job: Claimed, failed: Failed) -> None:
+        if failed.canceled:
+            error = error_json(
+                code="canceled",
+                title="Canceled",
+                detail="It was cancelled at fal.",
+                retryable=False,
+                fal_status=failed.error.code,
+                fal_type=failed.error.type,
+            )
+        else:
+            error = fal_error_json(failed.error)
+        status = "canceled" if failed.canceled else "failed"
+        await self._end(job, status, charge=charge_failure(failed), output=None, error=error)
+
+    async def _requeue(self, job: Claimed) -> None:
+        """fal let go of a job it never started: free, so it is sent anew."""
+        if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1):
+            self._hub.announce([job.job_id])
+            return
+        await self._endings.end(canceled_ending(job, was=AT_FAL))
+
+    async def _end(self, job: Claimed, status: str, *, charge: Any, output: str | None, error: str | None) -> None:
+        await self._endings.end(
+            Ending(
+                job_id=job.job_id,
+                was=AT_FAL,
+                attempt_id=job.attempt_id,
+                status=status,
+                charge=charge,
+                output=output,
+                error=error,
+            )
+        )
+
+
+async def end_overdue(wiring: Wiring, endings: Endings) -> int:
+    """End the jobs that waited in `queued` longer than QUEUE_SECONDS: free. Returns how many."""
+    cutoff = wiring.clock() - timedelta(seconds=wiring.settings.queue_seconds)
+    async with wiring.db.plain() as plain:
+        rows = await plain.fetch(
+            "SELECT id FROM jobs WHERE finished_at IS NULL AND status = 'queued' AND created_at < $1 LIMIT 100", cutoff
+        )
+    for row in rows:
+        await endings.end(
+            Ending(
+                job_id=row["id"],
+                was=frozenset({"queued"}),
+                attempt_id=None,
+                status="failed",
+                charge=void("waited longer than QUEUE_SECONDS: never sent"),
+                error=error_json(
+                    code="queue-timeout",
+                    title="Queue timeout",
+                    detail="fal took no job for too long. Nothing was charged; ask again.",
+                    retryable=True,
+                ),
+            )
+        )
+    return len(rows)

@@ -1,0 +1,58 @@
+"""Waiting for a job: at any replica, told by NOTIFY, re-reading in case it was not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from app.jobs.read import Asked, Seen
+from app.jobs.rooms import Rooms
+from app.problems import Problem
+
+RETRY_MILLISECONDS: Final = 3000
+
+
+async def wait_until_ended(rooms: Rooms, secret_hash: bytes, job_id: UUID, *, seconds: float) -> Seen:
+    """The job when it has ended, or as it is after so many seconds. Raises as `Reader.read` does."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + seconds
+    async with rooms.hub.watching(job_id) as news:
+        while True:
+            news.clear()
+            seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+            left = give_up_at - loop.time()
+            if seen.is_ended or left <= 0 or rooms.stopping.is_set():
+                return seen
+            with suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), min(left, rooms.hub.reread_seconds))
+
+
+async def stream_events(rooms: Rooms, secret_hash: bytes, job_id: UUID, first: Seen) -> AsyncIterator[bytes]:
+    """Server-sent events: the job at once, then at each change, until it ends or may no longer be read."""
+    async with rooms.hub.watching(job_id) as news:
+        seen, shown = first, 0
+        yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+        while True:
+            if seen.version > shown:
+                shown = seen.version
+                yield format_sse_event(data_str=seen.body, event="job", id=str(seen.version))
+            if seen.is_ended or rooms.stopping.is_set():
+                return
+            try:
+                await asyncio.wait_for(news.wait(), rooms.hub.reread_seconds)
+            except TimeoutError:
+                yield KEEPALIVE_COMMENT
+            news.clear()
+            try:
+                seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+            except Problem:
+                return
+
+
+def _asked(rooms: Rooms, secret_hash: bytes, job_id: UUID) -> Asked:
+    now: datetime = rooms.wiring.clock()
+    return Asked(secret_hash, job_id, now)

@@ -1,0 +1,130 @@
+"""A Job as callers see it: one SQL expression writes it everywhere, one schema describes it."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from app.ids import JobId, KeyId, PriceId, TeamId, UserId
+from app.money import Amount, sql_decimal_text
+
+
+def _moment(column: str) -> str:
+    return f"""to_char(j.{column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
+def _id(prefix: str, column: str) -> str:
+    return f"'{prefix}_' || encode(uuid_send(j.{column}), 'hex')"
+
+
+def job_json(input_sql: str = "j.input") -> str:
+    """The SQL that writes the row `j` of `jobs` as a Job, in JSON text. `input_sql` can hide the input."""
+    members = {
+        "id": _id("job", "id"),
+        "status": "j.status",
+        "model": "j.model",
+        "endpoint": "j.endpoint",
+        "input": input_sql,
+        "output": "j.output",
+        "error": "j.error",
+        "tags": "j.tags",
+        "end_user": "j.end_user",
+        "seconds": "trim_scale(j.seconds)",
+        "quoted_usd": sql_decimal_text("j.quoted_usd"),
+        "held_usd": sql_decimal_text("j.held_usd"),
+        "charged_usd": sql_decimal_text("j.charged_usd"),
+        "price_id": _id("price", "price_id"),
+        "queue_position": "j.queue_position",
+        "fal_request_id": "j.fal_request_id",
+        "user_id": _id("user", "user_id"),
+        "team_id": _id("team", "team_id"),
+        "key_id": _id("key", "key_id"),
+        "version": "j.version",
+        "cancel_requested_at": _moment("cancel_requested_at"),
+        "created_at": _moment("created_at"),
+        "submitted_at": _moment("submitted_at"),
+        "started_at": _moment("started_at"),
+        "finished_at": _moment("finished_at"),
+    }
+    listed = ", ".join(f"'{name}', {sql}" for name, sql in members.items())
+    return f"json_build_object({listed})::text"
+
+
+JOB_JSON: Final = job_json()
+
+
+class FalSide(BaseModel):
+    """What fal itself said."""
+
+    status: int | None
+    type: str | None
+
+
+class JobError(BaseModel):
+    """Why a job did not succeed."""
+
+    code: str
+    title: str
+    detail: str
+    retryable: bool = Field(description="Whether asking for the same again may well succeed.")
+    fal: FalSide
+
+
+class Job(BaseModel):
+    """One video asked for."""
+
+    id: JobId
+    status: str = Field(
+        description="queued, submitting, submitted, running, unconfirmed; ended: succeeded, failed, canceled."
+    )
+    model: str
+    endpoint: str
+    input: dict[str, Any] | None = Field(
+        description="fal's own fields with defaults filled in; null for finance. Data URIs show size and digest."
+    )
+    output: dict[str, Any] | None = Field(description="fal's own, e.g. `{'video': {'url': …}}`.")
+    error: JobError | None
+    tags: dict[str, str]
+    end_user: str | None
+    seconds: float
+    quoted_usd: Amount
+    held_usd: Amount = Field(description="What is still held.")
+    charged_usd: Amount | None = Field(description='Null until settled, then "0.00" if free.')
+    price_id: PriceId
+    queue_position: int | None
+    fal_request_id: str | None
+    user_id: UserId
+    team_id: TeamId
+    key_id: KeyId
+    version: int = Field(description="Grows by one with each change.")
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    submitted_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class BlockingQuota(BaseModel):
+    """A quota that blocks."""
+
+    quota_id: str
+    scope: str
+    metric: str
+    window: str | None
+    maximum: Amount
+    used: Amount
+    held: Amount
+    requested: Amount
+    remaining: Amount
+    window_ends_at: datetime | None
+
+
+class Estimate(BaseModel):
+    """What a job would cost, and whether it would be accepted now."""
+
+    seconds: float
+    quoted_usd: Amount
+    allowed: bool
+    quotas: list[BlockingQuota] = Field(description="Those that would block.")
+
+

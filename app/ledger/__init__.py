@@ -1,0 +1,19 @@
+"""Holds, entries and quotas: what is promised, what was charged, and what may not be exceeded.
+
+A job's money moves like this, and each arrow happens once:
+
+    hold ──► settle   what fal billed is charged
+         └─► void     nothing is charged, the promise is given back
+    (beside them: overage, a bill of a fal request that was not its job's current one; adjustment, a correction)
+
+What always holds
+- Entries are only ever added. A job's hold has its job's id; settle or void names it in `resolves_id`, once.
+- `quota_usage` and `spend_daily` are caches of entries, written in the transaction that writes the entries.
+  `falgate audit` proves it.
+- A quota is guarded by `used + held + amount <= maximum` on rows locked FOR UPDATE: nobody compares first and
+  subtracts later.
+- The order of locks, for whoever holds or settles: the quotas' advisory lock (shared), windows by id, jobs, entries.
+  Whoever creates, deletes or backfills takes the advisory lock exclusively, so none of the others is under way.
+- A job remembers the windows it was held in. They are given back by the statement that ends the job, and by no
+  other; what a window counts can therefore be told from jobs and entries alone.
+"""

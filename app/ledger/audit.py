@@ -1,0 +1,124 @@
+"""The audit: entries are the truth; does every cache of them agree?"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from app.db import Database, Plain
+from app.ledger.windows import local_date
+from app.money import decimal_text
+
+_BATCH: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that does not agree: what, and what was found against what entries say."""
+
+    what: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: found {self.found}, expected {self.expected}"
+
+
+# Each job against its own entries.
+_JOBS: Final = """
+WITH told AS (
+    SELECT j.id, j.status, j.held_usd, j.charged_usd, j.finished_at, j.quoted_usd, j.seconds,
+           count(*) FILTER (WHERE e.kind = 'hold') AS holds,
+           count(*) FILTER (WHERE e.kind IN ('settle', 'void')) AS resolved,
+           coalesce(sum(e.amount_usd) FILTER (WHERE e.kind = 'hold'), 0) AS hold_usd,
+           coalesce(sum(e.amount_usd) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS charged
+    FROM jobs j LEFT JOIN entries e ON e.job_id = j.id GROUP BY j.id
+)
+SELECT id, 'holds' AS what, holds::text AS found, '1' AS expected FROM told WHERE holds <> 1
+UNION ALL
+SELECT id, 'hold', hold_usd::text, quoted_usd::text FROM told WHERE hold_usd <> quoted_usd
+UNION ALL
+SELECT id, 'settles and voids', resolved::text, CASE WHEN finished_at IS NULL THEN '0' ELSE '1' END
+FROM told WHERE resolved <> CASE WHEN finished_at IS NULL THEN 0 ELSE 1 END
+UNION ALL
+SELECT id, 'held_usd', held_usd::text, CASE WHEN resolved = 0 THEN hold_usd::text ELSE '0' END
+FROM told WHERE held_usd <> CASE WHEN resolved = 0 THEN hold_usd ELSE 0 END
+UNION ALL
+SELECT id, 'charged_usd', coalesce(charged_usd::text, 'null'), charged::text
+FROM told WHERE finished_at IS NOT NULL AND charged_usd IS DISTINCT FROM charged
+UNION ALL
+SELECT a.id, 'entries of a job that is not there', count(*)::text, '0'
+FROM (SELECT e.job_id AS id FROM entries e LEFT JOIN jobs j ON j.id = e.job_id WHERE j.id IS NULL) a GROUP BY a.id
+"""
+
+# Each window against the entries of the jobs that remember it.
+_WINDOWS: Final = """
+WITH remembered AS (
+    SELECT w.id AS usage_id, j.id AS job_id, j.finished_at
+    FROM jobs j CROSS JOIN LATERAL unnest(j.quota_usage_ids) AS w (id)
+), told AS (
+    SELECT r.usage_id,
+           count(DISTINCT r.job_id) AS jobs,
+           count(DISTINCT r.job_id) FILTER (WHERE r.finished_at IS NULL) AS in_flight,
+           coalesce(sum(e.amount_usd) FILTER (WHERE e.kind = 'hold' AND r.finished_at IS NULL), 0) AS held_usd,
+           coalesce(sum(e.seconds) FILTER (WHERE e.kind = 'hold' AND r.finished_at IS NULL), 0) AS held_seconds,
+           coalesce(sum(e.amount_usd) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS used_usd,
+           coalesce(sum(e.seconds) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS used_seconds
+    FROM remembered r JOIN entries e ON e.job_id = r.job_id GROUP BY r.usage_id
+), expected AS (
+    SELECT u.id, u.used, u.held, q.scope, q.metric, q."window", u.subject, u.starts_at,
+           coalesce(CASE q.metric WHEN 'usd' THEN t.used_usd WHEN 'seconds' THEN t.used_seconds
+                                  WHEN 'jobs' THEN t.jobs ELSE 0 END, 0) AS told_used,
+           coalesce(CASE q.metric WHEN 'usd' THEN t.held_usd WHEN 'seconds' THEN t.held_seconds
+                                  WHEN 'in_flight' THEN t.in_flight ELSE 0 END, 0) AS told_held
+    FROM quota_usage u JOIN quotas q ON q.id = u.quota_id LEFT JOIN told t ON t.usage_id = u.id
+)
+SELECT concat_ws(' ', scope, nullif(subject, ''), metric, "window", 'from', starts_at) AS what,
+       concat('used ', used, ' held ', held) AS found, concat('used ', told_used, ' held ', told_held) AS expected
+FROM expected WHERE used <> told_used OR held <> told_held
+UNION ALL
+SELECT concat('window ', r.usage_id, ' remembered by a job'), 'no row', 'a row'
+FROM (SELECT DISTINCT usage_id FROM remembered) r LEFT JOIN quota_usage u ON u.id = r.usage_id WHERE u.id IS NULL
+"""
+
+_CHARGED: Final = """
+SELECT booked_at, team_id, user_id, key_id, model, amount_usd, seconds FROM entries
+WHERE kind IN ('settle', 'overage', 'adjustment')
+"""
+_SPEND: Final = "SELECT day, team_id, user_id, key_id, model, charged_usd, seconds FROM spend_daily"
+
+
+async def audit(db: Database, *, zone: ZoneInfo) -> list[Difference]:
+    """Every difference between entries and what is kept beside them, at one instant; writes nothing."""
+    async with db.begin_plain() as plain:
+        await plain.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await plain.execute("SET LOCAL statement_timeout = 0")
+        jobs = [
+            Difference(f"job_{row['id'].hex} {row['what']}", row["found"], row["expected"])
+            for row in await plain.fetch(_JOBS)
+        ]
+        windows = [
+            Difference(f"quota {row['what']}", row["found"], row["expected"]) for row in await plain.fetch(_WINDOWS)
+        ]
+        return jobs + windows + await _spend(plain, zone)
+
+
+async def _spend(plain: Plain, zone: ZoneInfo) -> list[Difference]:
+    """`spend_daily` against entries; days are told in Python, as they were when written."""
+    told: dict[tuple[object, ...], list[Decimal]] = {}
+    async for row in plain.cursor(_CHARGED, prefetch=_BATCH):
+        key = (local_date(row["booked_at"], zone), *(row[name] for name in ("team_id", "user_id", "key_id", "model")))
+        sums = told.setdefault(key, [Decimal(0), Decimal(0)])
+        sums[0] += row["amount_usd"]
+        sums[1] += row["seconds"]
+    kept = {tuple(row.values())[:5]: [row["charged_usd"], row["seconds"]] for row in await plain.fetch(_SPEND)}
+    nothing = [Decimal(0), Decimal(0)]
+    return [
+        Difference(f"spend_daily {' '.join(map(str, key))}", _figures(found), _figures(expected))
+        for key in sorted(told.keys() | kept.keys(), key=str)
+        if (found := kept.get(key, nothing)) != (expected := told.get(key, nothing))
+    ]
+
+
+def _figures(sums: list[Decimal]) -> str:
+    return f"{decimal_text(sums[0])} USD, {decimal_text(sums[1])} s"

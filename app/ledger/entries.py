@@ -1,0 +1,55 @@
+"""The ledger's rows: appended here and nowhere else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from app.db import Plain
+
+_ENTRIES: Final = """
+INSERT INTO entries (id, job_id, kind, source, amount_usd, seconds, price_id, fal_units, resolves_id, mark, note, by,
+                     user_id, team_id, key_id, model, end_user, tags, booked_at)
+SELECT e.id, e.job_id, e.kind, e.source, e.amount_usd, e.seconds, e.price_id, e.fal_units, e.resolves_id, e.mark,
+       e.note, e.by, e.user_id, e.team_id, e.key_id, e.model, e.end_user, e.tags::jsonb, e.booked_at
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::numeric[], $6::numeric[], $7::uuid[],
+                     $8::numeric[], $9::uuid[], $10::text[], $11::text[], $12::text[], $13::uuid[], $14::uuid[],
+                     $15::uuid[], $16::text[], $17::text[], $18::text[], $19::timestamptz[])
+    AS e (id, job_id, kind, source, amount_usd, seconds, price_id, fal_units, resolves_id, mark, note, by, user_id,
+          team_id, key_id, model, end_user, tags, booked_at)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row of the ledger, its fields in the order of the statement. A hold's id is its job's; `tags` is JSON."""
+
+    id: UUID
+    job_id: UUID
+    kind: str
+    source: str
+    amount_usd: Decimal
+    seconds: Decimal
+    price_id: UUID
+    fal_units: Decimal | None = None
+    resolves_id: UUID | None = None
+    mark: str | None = None
+    note: str | None = None
+    by: str | None = None
+    user_id: UUID
+    team_id: UUID
+    key_id: UUID
+    model: str
+    end_user: str | None
+    tags: str
+    booked_at: datetime
+
+
+async def write_entries(plain: Plain, rows: Sequence[Entry]) -> None:
+    """Append to the ledger."""
+    if rows:
+        await plain.execute(
+            _ENTRIES, *([getattr(row, field.name) for row in rows] for field in fields(Entry))
+        )

@@ -1,0 +1,162 @@
+"""What stands on the wire: quotas, prices, models, and who one is."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from app.accounts.callers import Role
+from app.accounts.fields import Moment
+from app.accounts.shapes import Team, User
+from app.catalogue.fields import NO_NUL
+from app.http import Body, ListQuery
+from app.ids import PriceId, QuotaId, parse
+from app.ledger.quotas import Metric, Scope
+from app.ledger.windows import Kind
+from app.money import Amount
+
+
+def _not_negative(amount: Decimal) -> Decimal:
+    if amount < 0:
+        raise ValueError("must not be negative")
+    return amount
+
+
+Figure = Annotated[Amount, AfterValidator(_not_negative)]
+
+
+class QuotaBody(Body):
+    """A maximum for one scope, metric and window."""
+
+    scope: Scope
+    scope_id: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            description="A team's, user's or key's id, or your name of an end user. Null: the default of each one "
+            "that has no quota of its own for this metric and window.",
+        ),
+        NO_NUL,
+    ] = None
+    metric: Metric
+    window: Annotated[Kind | None, Field(description="Null for `in_flight`, and only for it.")] = None
+    maximum: Figure
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.metric == "in_flight") != (self.window is None):
+            raise ValueError("in_flight has no window; every other metric needs one")
+        if self.scope == "organization" and self.scope_id is not None:
+            raise ValueError("the organization has no scope_id: there is one")
+        if self.scope in {"team", "user", "key"} and self.scope_id is not None:
+            if parse(self.scope, self.scope_id) is None:
+                raise ValueError(f"scope_id must be a {self.scope}'s id: {self.scope}_ and 32 hex digits")
+        return self
+
+
+class QuotaPatch(Body):
+    """Only the maximum of a quota can change."""
+
+    maximum: Figure
+
+
+class QuotaShown(BaseModel):
+    """A quota."""
+
+    id: QuotaId
+    scope: Scope
+    scope_id: str | None
+    metric: Metric
+    window: Kind | None
+    maximum: Amount
+    created_at: datetime
+
+
+class QuotaQuery(ListQuery):
+    """Filters of a list of quotas."""
+
+    scope: Scope | None = None
+    scope_id: Annotated[str | None, Field(max_length=128), NO_NUL] = None
+    metric: Metric | None = None
+    window: Kind | None = None
+
+
+class QuotaStanding(BaseModel):
+    """A quota as it applies to you now."""
+
+    quota_id: QuotaId
+    scope: Scope
+    scope_id: str | None
+    metric: Metric
+    window: Kind | None
+    maximum: Amount
+    used: Amount
+    held: Amount
+    remaining: Amount
+    window_starts_at: datetime | None
+    window_ends_at: datetime | None
+
+
+class Me(BaseModel):
+    """Who you are here, and what you may still spend."""
+
+    user: User
+    team: Team
+    role: Role
+    quotas: list[QuotaStanding]
+
+
+class PriceBody(Body):
+    """A price: `base_usd` for the first `base_seconds`, then `usd_per_second` for each further second."""
+
+    endpoint: Annotated[str, Field(min_length=1, max_length=300, description="fal's own id.")]
+    when: Annotated[
+        dict[str, str | int | bool | None],
+        Field(max_length=20, description="The input values it is for; `{}` is always."),
+    ] = Field(default_factory=dict)
+    base_seconds: Figure
+    base_usd: Figure
+    usd_per_second: Figure
+    starts_at: Annotated[Moment | None, Field(description="Not in the past; left out: now.")] = None
+
+
+class PriceShown(BaseModel):
+    """A price row. Rows are never edited."""
+
+    id: PriceId
+    endpoint: str
+    when: dict[str, Any]
+    base_seconds: Amount
+    base_usd: Amount
+    usd_per_second: Amount
+    starts_at: datetime
+    created_at: datetime
+
+
+class PriceQuery(ListQuery):
+    """Filters of a list of prices."""
+
+    endpoint: Annotated[str | None, Field(max_length=300), NO_NUL] = None
+
+
+class PriceNow(BaseModel):
+    """A price in force."""
+
+    price_id: PriceId
+    when: dict[str, Any]
+    base_seconds: Amount
+    base_usd: Amount
+    usd_per_second: Amount
+
+
+class Model(BaseModel):
+    """An endpoint of fal that is served here."""
+
+    model: str
+    category: Literal["text-to-video", "image-to-video"]
+    endpoint: str
+    input_schema: dict[str, Any]
+    example: dict[str, Any]
+    prices: list[PriceNow] = Field(description="Those in force now; exactly one must match an input.")

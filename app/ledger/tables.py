@@ -1,0 +1,129 @@
+"""The ledger's tables, as `migrations/` made them."""
+
+from typing import Final
+
+from sqlalchemy import (
+    ARRAY,
+    TIMESTAMP,
+    CheckConstraint,
+    Column,
+    Date,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
+
+from app.db import metadata
+
+MONEY: Final = NUMERIC(20, 9)
+MOMENT: Final = TIMESTAMP(timezone=True)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("scope_id", Text, nullable=False),  # '' is the default of each one that has none of its own
+    Column("metric", Text, nullable=False),
+    Column("window", Text),
+    Column("maximum", MONEY, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("deleted_at", MOMENT),
+    PrimaryKeyConstraint("id", name="quotas_pkey"),
+    CheckConstraint(
+        "scope IN ('organization', 'team', 'user', 'key', 'end_user')", name="quotas_scope_check"
+    ),
+    CheckConstraint("metric IN ('usd', 'seconds', 'jobs', 'in_flight')", name="quotas_metric_check"),
+    CheckConstraint(
+        "\"window\" IN ('minute', 'hour', 'day', 'week', 'month', 'lifetime')", name="quotas_window_check"
+    ),
+    CheckConstraint(
+        "(metric = 'in_flight') = (\"window\" IS NULL)", name="quotas_in_flight_has_no_window_check"
+    ),
+    CheckConstraint(
+        "scope <> 'organization' OR scope_id = ''", name="quotas_organization_has_no_scope_id_check"
+    ),
+    CheckConstraint("maximum >= 0", name="quotas_maximum_check"),
+    Index(
+        "quotas_one_live_key",
+        "scope",
+        "scope_id",
+        "metric",
+        "window",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+)
+
+quota_usage = Table(
+    "quota_usage",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("quota_id", Uuid, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("starts_at", MOMENT, nullable=False),
+    Column("ends_at", MOMENT),
+    Column("used", MONEY, nullable=False, server_default="0"),
+    Column("held", MONEY, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("id", name="quota_usage_pkey"),
+    ForeignKeyConstraint(["quota_id"], ["quotas.id"], name="quota_usage_quota_id_fkey"),
+    UniqueConstraint("quota_id", "subject", "starts_at", name="quota_usage_quota_id_subject_starts_at_key"),
+    CheckConstraint("held >= 0", name="quota_usage_held_check"),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("amount_usd", MONEY, nullable=False),
+    Column("seconds", MONEY, nullable=False),
+    Column("price_id", Uuid, nullable=False),
+    Column("fal_units", MONEY),
+    Column("resolves_id", Uuid),
+    Column("mark", Text),
+    Column("note", Text),
+    Column("by", Text),
+    Column("user_id", Uuid, nullable=False),
+    Column("team_id", Uuid, nullable=False),
+    Column("key_id", Uuid, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("end_user", Text),
+    Column("tags", JSONB, nullable=False),
+    Column("booked_at", MOMENT, nullable=False),
+    PrimaryKeyConstraint("id", name="entries_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="entries_job_id_fkey"),
+    UniqueConstraint("job_id", "kind", "source", name="entries_job_id_kind_source_key"),
+    CheckConstraint("kind IN ('hold', 'settle', 'void', 'overage', 'adjustment')", name="entries_kind_check"),
+    CheckConstraint("mark IN ('differs', 'unstated')", name="entries_mark_check"),
+    CheckConstraint(
+        "(kind IN ('settle', 'void')) = (resolves_id IS NOT NULL)", name="entries_resolves_check"
+    ),
+    Index(
+        "entries_resolved_once_key", "job_id", unique=True, postgresql_where=text("resolves_id IS NOT NULL")
+    ),
+)
+
+spend_daily = Table(
+    "spend_daily",
+    metadata,
+    Column("day", Date, nullable=False),
+    Column("team_id", Uuid, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("key_id", Uuid, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("charged_usd", MONEY, nullable=False),
+    Column("seconds", MONEY, nullable=False),
+    PrimaryKeyConstraint("day", "team_id", "user_id", "key_id", "model", name="spend_daily_pkey"),
+)
+
+UUIDS: Final = ARRAY(Uuid)

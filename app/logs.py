@@ -1,0 +1,52 @@
+"""Logs: one line an event, text or JSON, and no secret in any of them."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Final
+
+from pythonjsonlogger.json import JsonFormatter
+
+request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+
+_CALLER_KEY: Final = re.compile(r"fg_[A-Za-z0-9]{8,}")
+_FIELDS: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class _NoSecrets(logging.Formatter):
+    """Formats as another formatter does, then takes out every secret, in tracebacks as well."""
+
+    def __init__(self, inner: logging.Formatter, secrets: Iterable[str]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._secrets = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        current = request_id.get()
+        if current and not hasattr(record, "request_id"):
+            record.request_id = current
+        line = self._inner.format(record)
+        for secret in self._secrets:
+            line = line.replace(secret, "[secret]")
+        return _CALLER_KEY.sub("fg_[secret]", line)
+
+
+def set_up_logs(*, level: str, layout: str, secrets: Iterable[str]) -> None:
+    """Send the log of the whole process to stderr; `layout` is `text` or `json`."""
+    inner = (
+        JsonFormatter(_FIELDS, rename_fields={"asctime": "at", "levelname": "level", "name": "logger"})
+        if layout == "json"
+        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_NoSecrets(inner, secrets))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("httpx", "httpcore", "uvicorn.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True

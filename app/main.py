@@ -1,0 +1,141 @@
+"""The application: `create_app(settings)` puts the rooms together. Importing this reads nothing."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app import __version__
+from app.accounts import routes as accounts
+from app.accounts.last_used import LastUsed
+from app.db import is_database_away
+from app.jobs import routes as jobs
+from app.jobs import schema as jobs_schema
+from app.jobs.rooms import Rooms
+from app.ledger import routes as ledger
+from app.problems import (
+    MEDIA_TYPE,
+    Internal,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    ProblemBody,
+    Unavailable,
+    input_faults,
+)
+from app.settings import Settings
+from app.web import docs, health
+from app.web.edge import Edge, base_url
+from app.wiring import unwire, utc_now, wire
+
+log = logging.getLogger("falgate")
+
+
+def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, work: bool = True) -> FastAPI:
+    """The gateway. Connects nothing before its lifespan; without `work` it answers, but neither sends nor tracks."""
+    wiring = wire(settings, clock=clock)
+    last_used = LastUsed()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.rooms = Rooms(wiring, last_used)
+        if work:
+            app.state.rooms.start()
+        try:
+            yield
+        finally:
+            await app.state.rooms.stop()
+            await unwire(wiring)
+
+    app = FastAPI(title="falgate", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.wiring = wiring
+    app.state.last_used = last_used
+    app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
+    for router in (jobs.router, ledger.router, accounts.router, health.router, docs.router):
+        app.include_router(router)
+    docs.mount_assets(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    _answer_problems(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
+            expose_headers=["x-request-id", "location", "retry-after", "idempotent-replayed", "preference-applied"],
+        )
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The schema, made once, with what the catalogue adds to it."""
+    if not app.openapi_schema:
+        document = get_openapi(
+            title=app.title, version=app.version, routes=app.routes, description=docs.INTRODUCTION, tags=docs.TAGS
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = ProblemBody.model_json_schema()
+        jobs_schema.complete(document, app.state.wiring.catalogue)
+        docs.only_problems(document)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _answer_problems(app: FastAPI) -> None:
+    async def problem(request: Request, error: Exception) -> Response:
+        return _answer(request, error) if isinstance(error, Problem) else await fault(request, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        faults = _faults(error) if isinstance(error, RequestValidationError) else []
+        return _answer(request, InvalidInput(faults))
+
+    async def http(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = dict((error.headers if isinstance(error, HTTPException) else None) or {})
+        if status == MethodNotAllowed.status:
+            return _answer(request, MethodNotAllowed("Use one of the methods in `Allow`.", headers=headers))
+        return _answer(request, NotFound("There is no such path here; /docs lists them all."))
+
+    async def fault(request: Request, error: Exception) -> Response:
+        if is_database_away(error):
+            log.warning("the database is away: %s", type(error).__name__)
+            return _answer(request, Unavailable())
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _answer(request, Internal("It is in the gateway's log under this request_id."))
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.state.fault = fault
+
+
+def _faults(error: RequestValidationError) -> list[dict[str, str]]:
+    """FastAPI's errors: the first part of a location says whether it is the body's, the query's or a header's."""
+    faults = []
+    for fault in error.errors():
+        where, *rest = fault["loc"]
+        if where == "body":
+            faults += input_faults([fault], skip=1)
+        else:
+            detail = input_faults([fault])[0]["detail"]
+            faults.append({"header" if where == "header" else "parameter": ".".join(map(str, rest)), "detail": detail})
+    return faults
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    settings: Settings = request.app.state.wiring.settings
+    body = problem.body(
+        base_url=settings.public_url or base_url(request), request_id=request.scope.get("request_id", "")
+    )
+    return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers)

@@ -1,0 +1,29 @@
+"""Metrics: counters of this process. Figures about jobs and money are read from the database when asked for."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+
+class Metrics:
+    """Labels never carry a user, a team, a key or a prompt."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.fal_requests = Counter(
+            "falgate_fal_requests", "Calls to fal.", ["call", "outcome"], registry=self.registry
+        )
+        self.refusals = Counter(
+            "falgate_refusals", "Submits refused, by problem.", ["code"], registry=self.registry
+        )
+        self.settles_marked = Counter(
+            "falgate_settles_marked",
+            "Settles in which fal's bill was not stated or not as quoted.",
+            ["mark"],
+            registry=self.registry,
+        )
+        self.group_size = Histogram(
+            "falgate_group_size",
+            "Members that shared one transaction.",
+            ["group"],
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )

@@ -1,0 +1,245 @@
+"""Settings: read once from the environment and `.env`, checked together, never shown."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+SANDBOX: Final = "sandbox"
+_FOREIGN_PREFIXES: Final = ("POSTGRES_", "COMPOSE_")  # docker compose reads the same .env
+SECRETS: Final = ("FAL_KEY", "DATABASE_URL", "ADMIN_KEY", "METRICS_KEY")
+
+
+class SettingsError(Exception):
+    """One sentence for whoever runs the gateway. It never shows a value."""
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or parts.username
+    ):
+        message = "must be an http(s) URL without query or credentials"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, by its name in lower case. `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    fal_key: SecretStr
+    fal_queue_url: HttpUrl = "https://queue.fal.run"
+    database_url: SecretStr
+    database_pool_size: int = Field(10, ge=3, le=500)
+    admin_key: SecretStr | None = None
+    public_url: HttpUrl | None = None
+    timezone: str = "UTC"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    forwarded_allow_ips: str = "127.0.0.1"
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    max_body_bytes: int = Field(15_000_000, ge=1_000)
+    poll_seconds: float = Field(5, gt=0, le=300)
+    start_seconds: int = Field(3600, ge=2)
+    job_deadline_seconds: int = Field(3600, ge=1)
+    queue_seconds: int = Field(86400, ge=1)
+    metrics_key: SecretStr | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  pydantic-settings names its arguments
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load_settings` gathers the values itself, so that a `.env` with a typing mistake is refused."""
+        return (init_settings,)
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, value: str) -> str:
+        if value not in available_timezones():
+            near = difflib.get_close_matches(value, available_timezones(), n=1)
+            message = "must be an IANA time zone such as Europe/Berlin" + (
+                f" (did you mean {near[0]}?)" if near else ""
+            )
+            raise ValueError(message)
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("fal_key")
+    @classmethod
+    def _fal_key_given(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if not text or not text.isascii() or not text.isprintable() or " " in text:
+            message = 'must be the key from fal\'s dashboard, or the word "sandbox"'
+            raise ValueError(message)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value().partition("://")[0].split("+")[0] not in {"postgres", "postgresql"}:
+            message = "must begin with postgresql:// or postgres://"
+            raise ValueError(message)
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key_is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value else ""
+        if value and (
+            len(text) < 24 or text.startswith("fg_") or not text.isascii() or not text.isprintable()
+        ):
+            message = "must have at least 24 printable ASCII characters and not begin with fg_"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _deadlines_fit(self) -> Self:
+        if self.poll_seconds > self.job_deadline_seconds:
+            message = "POLL_SECONDS must not be longer than JOB_DEADLINE_SECONDS"
+            raise ValueError(message)
+        return self
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the built-in fal is meant."""
+        return self.fal_key.get_secret_value() == SANDBOX
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """TIMEZONE, in which days, weeks and months begin."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every value that no log may show."""
+        values = (self.fal_key, self.database_url, self.admin_key, self.metrics_key)
+        return tuple(value.get_secret_value() for value in values if value and not self._is_public(value))
+
+    def _is_public(self, value: SecretStr) -> bool:
+        return value.get_secret_value() == SANDBOX
+
+
+def load_settings(
+    environ: Mapping[str, str], *, env_file: Path | None = Path(".env"), **fixed: str
+) -> Settings:
+    """Settings from the environment, then `.env`, with `fixed` (ours, such as the embedded database) above both.
+
+    Raises SettingsError: one sentence, all that is wrong in it, no value.
+    """
+    written = _read_env_file(env_file)
+    values = {**_known(written), **_known(environ)}
+    for name in SECRETS:
+        if (path := environ.get(f"{name}_FILE") or written.get(f"{name}_FILE")) and not values.get(
+            name.lower()
+        ):
+            values[name.lower()] = _read_secret(name, path)
+    _refuse_sandbox_with_urls(values, fixed)
+    try:
+        return Settings(**{**values, **fixed})  # type: ignore[arg-type]  # pydantic parses the strings
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def _known(source: Mapping[str, str]) -> dict[str, str]:
+    """An empty value is an unset one: that is how compose hands on what nobody set."""
+    return {
+        name.lower(): value
+        for name, value in source.items()
+        if name.lower() in Settings.model_fields and value
+    }
+
+
+def _read_env_file(path: Path | None) -> dict[str, str]:
+    if path is None or not path.is_file():
+        return {}
+    written = {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+    known = [name.upper() for name in Settings.model_fields] + [f"{name}_FILE" for name in SECRETS]
+    for name in written:
+        if name not in known and not name.startswith(_FOREIGN_PREFIXES):
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
+            raise SettingsError(
+                f"{path} sets {name}, which falgate does not know; the nearest name is {near[0]}."
+            )
+    return written
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{name}_FILE names a file that cannot be read.") from None
+
+
+def _refuse_sandbox_with_urls(values: Mapping[str, str], fixed: Mapping[str, str]) -> None:
+    if values.get("fal_key") == SANDBOX and "fal_queue_url" in values and "fal_queue_url" not in fixed:
+        raise SettingsError(
+            "FAL_KEY=sandbox means the built-in fal: remove FAL_QUEUE_URL, or set FAL_KEY to the key of the fal it names."
+        )
+
+
+def _sentence(error: ValidationError) -> str:
+    def of(fault: Any) -> str:
+        name = ".".join(str(part) for part in fault["loc"]).upper()
+        if fault["type"] == "missing":
+            return f"{name} is not set{_hint(name)}"
+        words = fault["msg"].removeprefix("Value error, ")
+        return f"{name} {words[:1].lower() + words[1:]}" if name else str(words)
+
+    return "; ".join(of(fault) for fault in error.errors(include_input=False, include_url=False)) + "."
+
+
+def _hint(name: str) -> str:
+    return {
+        "FAL_KEY": ' (put the key from fal\'s dashboard there, or the word "sandbox")',
+        "DATABASE_URL": " (postgresql://user:password@host/database, or give the command --embedded)",
+    }.get(name, "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this address is reachable from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def from_environment(**fixed: str) -> Settings:
+    """`load_settings` on this process's own environment."""
+    return load_settings(os.environ, **fixed)

@@ -1,0 +1,95 @@
+"""The outermost part of every request: its id, the limit of its body, and an answer whatever goes wrong."""
+
+import secrets
+from typing import Final
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import logs
+from app.problems import BodyTooLarge
+
+_SMALL_BODY_BYTES: Final = 1_000_000
+_IMAGE_PATHS: Final = "/v1/image-to-video"
+_DRAIN_FACTOR: Final = 4
+
+
+def base_url(request: Request) -> str:
+    """Where the caller reached us, when PUBLIC_URL does not say."""
+    return str(request.base_url).rstrip("/")
+
+
+class Edge:
+    """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(12)}"
+        scope["request_id"] = request_id
+        logs.request_id.set(request_id)
+        header = (b"x-request-id", request_id.encode())
+        has_begun = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        if scope["method"] not in {"GET", "HEAD"}:
+            receive = _Limited(receive, self._limit(scope["path"]), scope)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if has_begun:
+                raise
+            request = Request(scope)
+            response = await request.app.state.fault(request, error)
+            await response(scope, receive, send_with_id)
+
+    def _limit(self, path: str) -> int:
+        return self._max_body_bytes if path.startswith(_IMAGE_PATHS) else min(self._max_body_bytes, _SMALL_BODY_BYTES)
+
+
+class _Limited:
+    """A request's body that refuses to be longer than allowed, whatever Content-Length says."""
+
+    def __init__(self, receive: Receive, limit: int, scope: Scope) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._received = 0
+        self._announced = next((_length(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+
+    async def __call__(self) -> Message:
+        if self._announced > self._limit:
+            await self._refuse()
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit:
+            await self._refuse()
+        return message
+
+    async def _refuse(self) -> None:
+        """Read some of the rest first: a client that is still writing would never see the answer."""
+        self._announced = 0
+        while self._received <= self._limit * _DRAIN_FACTOR:
+            message = await self._receive()
+            self._received += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        raise BodyTooLarge(
+            f"This route takes a body of at most {self._limit} bytes.",
+            headers={"Connection": "close"},
+            limit_bytes=self._limit,
+        )
+
+
+def _length(value: bytes) -> int:
+    return int(value) if value.isdigit() else 0

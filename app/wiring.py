@@ -1,0 +1,62 @@
+"""What the application holds, and how a route asks for it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.catalogue.registry import Catalogue, load_catalogue
+from app.db import Database
+from app.fal import Queue
+from app.metrics import Metrics
+from app.settings import Settings
+
+log = logging.getLogger("falgate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """One of each, made at start-up and closed at the end."""
+
+    settings: Settings
+    db: Database
+    fal: Queue
+    catalogue: Catalogue
+    metrics: Metrics
+    clock: Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of a running gateway."""
+    return datetime.now(UTC)
+
+
+def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiring:
+    """Make everything that `settings` describe; nothing is connected yet."""
+    return Wiring(
+        settings=settings,
+        db=Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size),
+        fal=Queue(fal_key=settings.fal_key, queue_url=settings.fal_queue_url),
+        catalogue=load_catalogue(),
+        metrics=Metrics(),
+        clock=clock,
+    )
+
+
+async def unwire(wiring: Wiring) -> None:
+    """Close every connection."""
+    await wiring.fal.aclose()
+    await wiring.db.close()
+
+
+def wiring_of(request: Request) -> Wiring:
+    """What this application holds."""
+    wiring: Wiring = request.app.state.wiring
+    return wiring
+
+
+Wired = Annotated[Wiring, Depends(wiring_of)]
+"""The parameter by which a FastAPI route asks for it."""

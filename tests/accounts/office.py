@@ -1,0 +1,150 @@
+"""An office of two teams to test with: each role has somebody, each somebody a key, and the clock is ours."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import SecretStr
+
+from app.accounts import keys, teams, users
+from app.accounts.callers import COMMAND_LINE, Role
+from app.accounts.last_used import LastUsed
+from app.accounts.routes import router
+from app.accounts.shapes import KeyBody, MadeKey, Team, TeamBody, User, UserBody
+from app.db import Database
+from app.ids import show
+from app.problems import MEDIA_TYPE, InvalidInput, Problem, pointer
+
+ADMIN_SECRET: Final = "the-admin-key-of-this-office"
+START: Final = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until told otherwise."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Somebody:
+    """A user and a key of theirs."""
+
+    user: User
+    key: MadeKey
+
+    @property
+    def user_id(self) -> str:
+        return show("user", self.user.id)
+
+    @property
+    def key_id(self) -> str:
+        return show("key", self.key.id)
+
+
+@dataclass(frozen=True)
+class StandInSettings:
+    """The one setting that accounts ask for."""
+
+    admin_key: SecretStr | None = field(default_factory=lambda: SecretStr(ADMIN_SECRET))
+
+
+@dataclass(frozen=True)
+class StandInWiring:
+    """What routes of accounts use of the real one."""
+
+    settings: StandInSettings
+    db: Database
+    clock: Clock
+
+
+def an_app(wiring: StandInWiring) -> FastAPI:
+    """The routes of accounts alone, with refusals as the whole application renders them."""
+    app = FastAPI()
+    app.state.wiring = wiring
+    app.state.last_used = LastUsed()
+    app.include_router(router)
+
+    @app.exception_handler(Problem)
+    async def refuse(_: Request, problem: Problem) -> Response:
+        body = problem.body(base_url="http://gateway", request_id="r")
+        return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_input(request: Request, error: RequestValidationError) -> Response:
+        faults = [
+            {"pointer": pointer(fault["loc"][1:]), "detail": fault["msg"]}
+            if fault["loc"][0] == "body"
+            else {"parameter": str(fault["loc"][-1]), "detail": fault["msg"]}
+            for fault in error.errors()
+        ]
+        return await refuse(request, InvalidInput(faults))
+
+    return app
+
+
+class Office:
+    """Film has a member, a lead, finance and an admin; Print has a member and a lead."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.clock = Clock()
+        self.app = an_app(StandInWiring(StandInSettings(), db, self.clock))
+        self.last_used: LastUsed = self.app.state.last_used
+        transport = httpx.ASGITransport(app=self.app)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+    async def open(self) -> None:
+        """Fill it."""
+        self.film = await self.team("Film")
+        self.print = await self.team("Print")
+        self.member = await self.somebody("Mia", "member")
+        self.lead = await self.somebody("Lea", "lead")
+        self.finance = await self.somebody("Finn", "finance")
+        self.admin = await self.somebody("Ada", "admin")
+        self.other_member = await self.somebody("Max", "member", team=self.print)
+        self.other_lead = await self.somebody("Leo", "lead", team=self.print)
+
+    async def team(self, name: str) -> Team:
+        async with self.db.begin() as tx:
+            return await teams.create_team(tx, TeamBody(name=name), actor=COMMAND_LINE, now=self.clock())
+
+    async def somebody(self, name: str, role: Role, *, team: Team | None = None) -> Somebody:
+        team_id = (team or self.film).id
+        async with self.db.begin() as tx:
+            body = UserBody(name=name, team_id=team_id, role=role)
+            user = await users.create_user(tx, body, actor=COMMAND_LINE, now=self.clock())
+        return Somebody(user, await self.key(user.id))
+
+    async def key(self, user_id: UUID, *, expires_at: datetime | None = None) -> MadeKey:
+        async with self.db.begin() as tx:
+            body = KeyBody(user_id=user_id, name="a key", expires_at=expires_at)
+            return await keys.create_key(tx, body, actor=COMMAND_LINE, now=self.clock())
+
+    async def call(
+        self, who: Somebody | str, method: str, path: str, *, content: bytes | None = None, **body: Any
+    ) -> httpx.Response:
+        """Send a request as somebody, or with a secret; keyword arguments are the JSON body."""
+        secret = who if isinstance(who, str) else who.key.secret
+        headers = {"Authorization": f"Bearer {secret}"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+            return await self.client.request(method, path, content=content, headers=headers)
+        json = body if method in {"POST", "PATCH"} else None
+        return await self.client.request(method, path, json=json, headers=headers)
+
+    async def may_call(self, secret: str) -> bool:
+        """Whether a request with this secret is let in."""
+        answer = await self.call(secret, "GET", "/v1/keys")
+        assert answer.status_code in {200, 401}
+        return answer.status_code == 200

@@ -1,0 +1,69 @@
+"""What every test may ask for: a PostgreSQL of our own, and a fresh migrated database on it."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from app.catalogue.registry import load_catalogue
+from app.cli.migrate import migrate
+from app.db import Database
+from app.embedded import EmbeddedPostgres
+from app.settings import Settings, load_settings
+
+ADMIN_KEY = "admin-key-of-the-tests-0001"
+FAL_KEY = "canary-fal-key-id:canary-fal-key-secret"
+_numbers = itertools.count()
+
+
+def settings_for(database_url: str, **more: str) -> Settings:
+    """Settings as a test wants them; nothing is read from this machine's environment."""
+    given = {"FAL_KEY": FAL_KEY, "DATABASE_URL": database_url, "ADMIN_KEY": ADMIN_KEY} | more
+    return load_settings(given, env_file=None)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One server a test run; nothing in it outlives the run, so it need not wait for the disk."""
+    speed = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", settings=speed) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """A migrated database that no test connects to: the others are copies of it."""
+    postgres.create_database("template_falgate")
+
+    async def fill() -> None:
+        db = Database(postgres.dsn("template_falgate"))
+        settings = settings_for(postgres.dsn("template_falgate"))
+        await migrate(db, settings=settings, catalogue=load_catalogue(), now=datetime(2026, 1, 1, tzinfo=UTC))
+        await db.close()
+
+    asyncio.run(fill())
+    return "template_falgate"
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, template: str) -> str:
+    """A fresh database with the newest schema and the first prices."""
+    name = f"test_{next(_numbers)}"
+    postgres.create_database(name, template)
+    return postgres.dsn(name)
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    """Settings on the test's own database."""
+    return settings_for(database_url)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    """The test's own database."""
+    made = Database(database_url)
+    yield made
+    await made.close()

@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL, and every way to end it."""
