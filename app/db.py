@@ -90,20 +90,16 @@ class Database:
         Raises CommitUnknown when the answer to COMMIT was lost.
         """
         async with self._engine.connect() as connection:
-            plain = await plain_of(connection)
-            await plain.execute("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off")
-            try:
+            async with _transaction(connection, await plain_of(connection), durable=durable):
                 yield connection
-            except BaseException:
-                await _roll_back(connection, plain)
-                raise
-            await _commit(connection, plain)
 
     @asynccontextmanager
     async def begin_plain(self, *, durable: bool = True) -> AsyncIterator[Plain]:
         """As `begin`, but asyncpg's own connection, for the hot paths."""
-        async with self.begin(durable=durable) as tx:
-            yield await plain_of(tx)
+        async with self._engine.connect() as connection:
+            plain = await plain_of(connection)
+            async with _transaction(connection, plain, durable=durable):
+                yield plain
 
     async def schema_revision(self) -> str | None:
         """The newest migration that the database has seen; None for an empty one."""
@@ -119,17 +115,35 @@ async def plain_of(connection: AsyncConnection) -> Plain:
     return cast("Plain", raw.driver_connection)
 
 
+@asynccontextmanager
+async def _transaction(connection: AsyncConnection, plain: Plain, *, durable: bool) -> AsyncIterator[None]:
+    try:
+        await plain.execute("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off")
+        yield
+    except BaseException:
+        await _roll_back(connection, plain)
+        raise
+    await _commit(connection, plain)
+
+
 async def _commit(connection: AsyncConnection, plain: Plain) -> None:
     try:
         await plain.execute("COMMIT")
-    except asyncpg.PostgresError:
-        await _roll_back(connection, plain)
-        raise
-    except (OSError, asyncpg.InterfaceError, asyncio.CancelledError) as error:
+    except asyncio.CancelledError:
         await connection.invalidate()
-        if isinstance(error, asyncio.CancelledError):
+        raise
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        if _refuses(error):
+            await _roll_back(connection, plain)
             raise
+        await connection.invalidate()
         raise CommitUnknown from error
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether Postgres itself said that it did not commit. A connection that ends, also by FATAL, says nothing."""
+    is_lost = isinstance(error, asyncpg.PostgresConnectionError)  # asyncpg's own, though it calls it Postgres'
+    return isinstance(error, asyncpg.PostgresError) and not is_lost and error.severity_en == "ERROR"
 
 
 async def _roll_back(connection: AsyncConnection, plain: Plain) -> None:

@@ -1,19 +1,24 @@
 """What every route shares: JSON bodies, lists, and the base of our own URLs."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Query
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.problems import NotJson
+from app.problems import InvalidInput, NotJson, Problem
 
 Row = TypeVar("Row")
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_MOST_FIELDS: Final = 200  # each unknown one is named, and costs memory until it is
 
 
 class Body(BaseModel):
@@ -44,11 +49,16 @@ Listing = Annotated[ListQuery, Query()]
 
 
 def parse_json(body: bytes) -> Any:
-    """One JSON value. Raises NotJson."""
+    """One JSON value. Raises NotJson, and InvalidInput for an object of absurdly many fields."""
+    if not body:
+        raise NotJson("The body is empty: send a JSON object.")
     try:
-        return from_json(body, allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise NotJson(f"The body cannot be read as JSON: {error}.") from None
+    if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+        raise InvalidInput([{"pointer": "", "detail": f"must have at most {_MOST_FIELDS} fields"}])
+    return value
 
 
 def require_json_type(content_type: str | None) -> None:
@@ -59,7 +69,10 @@ def require_json_type(content_type: str | None) -> None:
 
 
 class JsonRoute(APIRoute):
-    """FastAPI's route, but a body that is not JSON is one clear refusal: NaN, depth and broken UTF-8 included."""
+    """FastAPI's route, but a body that is not JSON is one clear refusal: NaN, depth and broken UTF-8 included.
+
+    Whoever may not call the route hears that first. Every body must be a required one.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Read the body before FastAPI does."""
@@ -70,18 +83,29 @@ class JsonRoute(APIRoute):
                 return await inner(request)
             parsed = _ParsedRequest(request.scope, request.receive)
             await parsed.parse()
-            return await inner(parsed)
+            try:
+                return await inner(parsed)
+            except RequestValidationError:
+                if parsed.refusal is not None:
+                    raise parsed.refusal from None
+                raise
 
         return handle
 
 
 class _ParsedRequest(Request):
-    """A request whose JSON has been read."""
+    """A request whose JSON has been read, or has not because of `refusal`."""
+
+    refusal: Problem | None = None
+    _parsed: Any = None
 
     async def parse(self) -> None:
         body = await self.body()
-        require_json_type(self.headers.get("content-type"))
-        self._parsed = parse_json(body)
+        try:
+            require_json_type(self.headers.get("content-type"))
+            self._parsed = parse_json(body)
+        except Problem as problem:
+            self.refusal = problem
 
     async def json(self) -> Any:
         return self._parsed
@@ -105,6 +129,16 @@ def _direct(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
         await response(scope, receive, send)
 
     return app
+
+
+def methods_of(request: Request) -> list[str]:
+    """The methods that the path of this request has, whichever routes they belong to."""
+    routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]
+
+    def has(method: str) -> bool:
+        return any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+
+    return [method for method in _METHODS if has(method)] or ["GET", "HEAD"]  # nothing else: a file is mounted there
 
 
 def json_response(body: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

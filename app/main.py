@@ -18,6 +18,7 @@ from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
 from app.db import is_database_away
+from app.http import methods_of
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
@@ -57,7 +58,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
             await app.state.rooms.stop()
             await unwire(wiring)
 
-    app = FastAPI(title="falgate", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="falgate", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
@@ -102,8 +103,8 @@ def _answer_problems(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = dict((error.headers if isinstance(error, HTTPException) else None) or {})
         if status == MethodNotAllowed.status:
+            headers = {"Allow": ", ".join(methods_of(request))}
             return _answer(request, MethodNotAllowed("Use one of the methods in `Allow`.", headers=headers))
         return _answer(request, NotFound("There is no such path here; /docs lists them all."))
 

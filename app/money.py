@@ -7,14 +7,14 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 PLACES: Final = 9
 GREATEST: Final = Decimal("99999999999.999999999")  # what NUMERIC(20,9) can hold
-_NANO: Final = Decimal(1).scaleb(-PLACES)
+NANO: Final = Decimal(1).scaleb(-PLACES)
 _CENT: Final = Decimal("0.01")
 _DECIMAL_PATTERN: Final = r"^-?[0-9]{1,11}(\.[0-9]{1,9})?$"
 
 
 def decimal_text(amount: Decimal) -> str:
     """`Decimal("1.4")` → `"1.40"`: two decimals at least, nine at most, never an exponent."""
-    exact = amount.quantize(_NANO).normalize()
+    exact = amount.quantize(NANO).normalize()
     exponent = exact.as_tuple().exponent
     return f"{exact.quantize(_CENT) if isinstance(exponent, int) and exponent > -2 else exact:f}"
 
@@ -42,14 +42,14 @@ def parse_decimal(value: object) -> Decimal:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or (
-        isinstance(value, str) and not value.strip("-").replace(".", "", 1).isdigit()
+        isinstance(value, str) and not (value.isascii() and value.strip("-").replace(".", "", 1).isdigit())
     ):
         message = 'give a decimal string such as "14.00", or an integer'
         raise ValueError(message)
-    if abs(amount) > GREATEST or amount != amount.quantize(_NANO):
+    if abs(amount) > GREATEST or amount != amount.quantize(NANO):
         message = f"at most 11 digits before the point and {PLACES} after it"
         raise ValueError(message)
-    return amount
+    return amount + 0  # "-0" is 0
 
 
 Amount = Annotated[

@@ -22,6 +22,11 @@ from pydantic_core import ErrorDetails, to_json
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+_MOST_FAULTS: Final = 250
+_LONGEST_NAME: Final = 100
+_OF_A_KEY: Final = "[key]"  # how pydantic marks a fault of an object's key
+_PYDANTIC_SUBJECT: Final = re.compile(r"^(Input|String|Dictionary|Tuple|List) should ")
+
 
 class Problem(Exception):  # noqa: N818  a problem is a fact, not an error of ours
     """Something the caller must hear about. Raise it anywhere below a route."""
@@ -82,9 +87,10 @@ class InvalidInput(Problem):
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         count = len(errors)
+        faults = "the fault" if count == 1 else f"the {count} faults"
+        listed = "listed in `errors`" if count <= _MOST_FAULTS else f"(`errors` lists the first {_MOST_FAULTS})"
         super().__init__(
-            f"Mend {'the fault' if count == 1 else f'the {count} faults'} listed in `errors` and send it again.",
-            errors=[dict(error) for error in errors],
+            f"Mend {faults} {listed} and send it again.", errors=[dict(error) for error in errors[:_MOST_FAULTS]]
         )
 
 
@@ -96,6 +102,7 @@ class NotJson(Problem):
     """
 
     status = 415
+    title = "Not JSON"
 
 
 class BodyTooLarge(Problem):
@@ -132,8 +139,9 @@ class NameTaken(Problem):
 
 
 class Unavailable(Problem):
-    """The gateway cannot reach its database just now. Nothing was stored and nothing was promised.
+    """The gateway cannot reach its database just now.
 
+    Nothing was stored and nothing was promised, unless `detail` says that this is not known.
     Send the same request again after the seconds named in `Retry-After`.
     """
 
@@ -161,8 +169,13 @@ def input_faults(errors: Sequence[ErrorDetails], *, skip: int = 0) -> list[dict[
 
 
 def pointer(location: Sequence[str | int]) -> str:
-    """A JSON pointer (RFC 6901); the whole body is the empty string."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    """A JSON pointer (RFC 6901); the whole body is the empty string. A field's name that is absurdly long is cut."""
+    names = [_cut(str(part)) for part in location if part != _OF_A_KEY]
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -174,8 +187,11 @@ def _sentence(error: ErrorDetails) -> str:
             return "this field is required"
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must be a JSON object"
         case _:
-            return error["msg"][:1].lower() + error["msg"][1:]
+            words = _PYDANTIC_SUBJECT.sub("must ", error["msg"])
+            return words[:1].lower() + words[1:]
 
 
 class ProblemBody(BaseModel):

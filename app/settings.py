@@ -240,6 +240,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def from_environment(**fixed: str) -> Settings:
+def from_environment(*, env_file: Path | None = Path(".env"), **fixed: str) -> Settings:
     """`load_settings` on this process's own environment."""
-    return load_settings(os.environ, **fixed)
+    return load_settings(os.environ, env_file=env_file, **fixed)

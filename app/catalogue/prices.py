@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
 from app.catalogue.registry import Catalogue
 from app.db import Tx, metadata
 from app.ids import new_id
+from app.money import NANO
 from app.problems import Problem
 
 MONEY: Final = NUMERIC(20, 9)
@@ -69,8 +70,9 @@ class Price:
     starts_at: datetime
 
     def usd(self, seconds: Decimal) -> Decimal:
-        """What so many seconds cost."""
-        return self.base_usd + self.usd_per_second * max(Decimal(0), seconds - self.base_seconds)
+        """What so many seconds cost, to the nano-dollar: what is held is what is written."""
+        exact = self.base_usd + self.usd_per_second * max(Decimal(0), seconds - self.base_seconds)
+        return exact.quantize(NANO, ROUND_HALF_UP)
 
     def is_for(self, given: Mapping[str, Any]) -> bool:
         """Whether the input has every value that `when` names."""

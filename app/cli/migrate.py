@@ -1,45 +1,106 @@
-"""Bringing a database up to date: migrations, its mark, the first prices. Replicas that start together do it once."""
+"""`falgate migrate`: migrations, the database's mark, the first prices. Replicas that start together do it once."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from alembic import command
+import click
+from alembic import command as alembic
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 import migrations
 from app.accounts import tables as _accounts  # noqa: F401  alembic's env wants every table known
 from app.catalogue.prices import seed_prices
-from app.catalogue.registry import Catalogue
-from app.db import Database
+from app.catalogue.registry import Catalogue, load_catalogue
+from app.cli.database import embedded_option, open_database, settings_with_database
+from app.cli.installation import find_contradiction
+from app.db import SCHEMA_REVISION, Database
 from app.jobs import tables as _jobs  # noqa: F401
 from app.ledger import tables as _ledger  # noqa: F401
 from app.settings import Settings, SettingsError
+from app.wiring import utc_now
 
 _LOCK: Final = 7_341_002
 _LOCK_SECONDS: Final = 60
 
 
-async def migrate(db: Database, *, settings: Settings, catalogue: Catalogue, now: datetime) -> list[str]:
-    """Bring the database to the newest schema in one transaction; returns endpoints that got their first price.
+class Migrated(NamedTuple):
+    """What a migrate did: from which revision to which, and the endpoints that got their first price."""
 
-    Raises SettingsError when the database belongs to another kind of fal or another TIMEZONE.
+    before: str | None
+    after: str | None
+    priced: list[str]
+
+    def __str__(self) -> str:
+        if self.after is not None and self.after > SCHEMA_REVISION:
+            return f"The database is at {self.after}, newer than this falgate's {SCHEMA_REVISION}: nothing to do."
+        if self.before == self.after:
+            done = f"The database is at {self.after} already"
+        else:
+            done = f"The database went from {self.before or 'nothing'} to {self.after}"
+        prices = "".join(f"\n  {endpoint}" for endpoint in self.priced)
+        return f"{done}." + (f" First prices were set for{prices}" if prices else "")
+
+
+@click.command
+@embedded_option
+def command(*, embedded: bool) -> None:
+    """Bring the database to the newest schema; run it before each new version is served."""
+
+    async def work(settings: Settings) -> Migrated:
+        async with open_database(settings) as db:
+            return await migrate(db, settings=settings, catalogue=load_catalogue(), now=utc_now())
+
+    with settings_with_database(embedded=embedded) as given:
+        click.echo(asyncio.run(work(given.settings)))
+
+
+async def migrate(db: Database, *, settings: Settings, catalogue: Catalogue, now: datetime) -> Migrated:
+    """Bring the database to the newest schema in one transaction; a newer one is left as it is.
+
+    Raises SettingsError, and has changed nothing, when the database belongs to another kind of fal or another
+    TIMEZONE.
     """
-    await move(db, lambda config: command.upgrade(config, "head"))
+    if await db.schema_revision() is not None:
+        await _require_ours(db, settings)
+    before, after = await _upgrade(db)
     async with db.begin() as tx:
         await tx.execute(
-            text(
-                "INSERT INTO installation (is_sandbox, timezone) VALUES (:sandbox, :zone) ON CONFLICT DO NOTHING"
-            ),
+            text("INSERT INTO installation (is_sandbox, timezone) VALUES (:sandbox, :zone) ON CONFLICT DO NOTHING"),
             {"sandbox": settings.is_sandbox, "zone": settings.timezone},
         )
         await tx.execute(text("LOCK TABLE prices IN SHARE ROW EXCLUSIVE MODE"))
-        seeded = await seed_prices(tx, catalogue, now=now)
+        priced = await seed_prices(tx, catalogue, now=now)
+    await _require_ours(db, settings)
+    return Migrated(before, after, priced)
+
+
+async def _require_ours(db: Database, settings: Settings) -> None:
     if contradiction := await find_contradiction(db, settings=settings):
         raise SettingsError(contradiction)
-    return seeded
+
+
+async def _upgrade(db: Database) -> tuple[str | None, str | None]:
+    """To the newest revision; returns the revisions before and after."""
+    revisions: list[str | None] = []
+
+    def upgrade(config: Config) -> None:
+        connection: Connection = config.attributes["connection"]
+        revisions.append(_revision(connection))
+        if (revisions[0] or "") < SCHEMA_REVISION:
+            alembic.upgrade(config, "head")
+        revisions.append(_revision(connection))
+
+    await move(db, upgrade)
+    return revisions[0], revisions[1]
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 async def move(db: Database, do: Callable[[Config], None]) -> None:
@@ -47,7 +108,7 @@ async def move(db: Database, do: Callable[[Config], None]) -> None:
 
     def with_connection(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
         config.attributes["connection"] = connection
         do(config)
 
@@ -56,20 +117,3 @@ async def move(db: Database, do: Callable[[Config], None]) -> None:
         await tx.execute(text("SET LOCAL statement_timeout = 0"))
         await tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         await tx.run_sync(with_connection)
-
-
-async def find_contradiction(db: Database, *, settings: Settings) -> str | None:
-    """What in these settings contradicts the mark that the first migrate wrote, as one sentence."""
-    async with db.reading() as tx:
-        row = (await tx.execute(text("SELECT is_sandbox, timezone FROM installation"))).one()
-    if row.is_sandbox != settings.is_sandbox:
-        kind = "sandbox's" if row.is_sandbox else "real fal's"
-        return (
-            f"This database is a {kind}, FAL_KEY is not: use another DATABASE_URL, so that dollars never mix."
-        )
-    if row.timezone != settings.timezone:
-        return (
-            f"This database counts its days in {row.timezone}, TIMEZONE says {settings.timezone}: "
-            f"set TIMEZONE={row.timezone}, since windows already counted cannot move."
-        )
-    return None

@@ -3,8 +3,7 @@
 from typing import Final
 from uuid import UUID
 
-from app.accounts.callers import Caller
-from app.accounts.callers import RoleForbidden
+from app.accounts.callers import Caller, RoleForbidden
 from app.jobs.charges import void
 from app.jobs.ending import Ending, error_json
 from app.jobs.read import NOT_FOUND_DETAIL
@@ -17,8 +16,8 @@ _LOOK: Final = f"SELECT j.status, j.user_id, j.team_id, {JOB_JSON} AS body FROM 
 _REMEMBER: Final = f"""
 UPDATE jobs j SET version = version + CASE WHEN cancel_requested_at IS NULL THEN 1 ELSE 0 END,
        cancel_requested_at = coalesce(cancel_requested_at, $2),
-       next_check_at = CASE WHEN status <> 'submitting' AND next_check_at IS NOT NULL THEN now()
-                            ELSE next_check_at END
+       next_check_at = CASE WHEN cancel_requested_at IS NULL AND status <> 'submitting'
+                                 AND next_check_at IS NOT NULL THEN now() ELSE next_check_at END
 WHERE id = $1 AND finished_at IS NULL AND status <> 'queued'
 RETURNING {JOB_JSON} AS body
 """  # noqa: S608

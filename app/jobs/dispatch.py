@@ -27,39 +27,73 @@ SENDING_AT_ONCE: Final = 64
 _LEASE_MARGIN_SECONDS: Final = 30.0
 _SEND_WITHIN_SECONDS: Final = 5.0  # of the commit that made the job `submitting`
 _LONGEST_BACKOFF_SECONDS: Final = 15.0
-_LONGEST_PAUSE_SECONDS: Final = 10.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_LONGEST_ASKED_FOR_SECONDS: Final = 60
+_INPUT_BYTES_AT_ONCE: Final = 32_000_000  # an image is up to 15,000,000, and is held about three times
 BEFORE_ANSWER: Final = frozenset({"submitting", "unconfirmed"})
 
 
 class Dispatcher:
-    """One a process; any number of replicas share the work through the rows."""
+    """One a process; any number of replicas share the work through the rows.
+
+    While fal cannot be reached, refuses us or loses its answers, one job at a time is sent to see whether that has
+    passed: neither is fal pressed nor does a bad hour of fal's make every waiting job `unconfirmed`.
+    """
 
     def __init__(self, wiring: Wiring, hub: Hub, endings: Endings) -> None:
         self._wiring = wiring
         self._hub = hub
         self._endings = endings
-        self._moves = Moves(wiring.db)
+        self._moves = Moves(wiring)
         self._lease_seconds = wiring.fal.longest_seconds + _LEASE_MARGIN_SECONDS
         self._failures = 0
+        self._claims = 0
+        self._claims_before_failure = 0
         self._paused_until = 0.0
+        self._probe: int | None = None  # the claim whose outcome is waited for
+        self._input_bytes = 0
         self.loop = Loop("dispatch", self._turn, places=SENDING_AT_ONCE)
 
     async def _turn(self, free: int) -> int:
-        if time.monotonic() < self._paused_until:
+        room = _INPUT_BYTES_AT_ONCE - self._input_bytes
+        if self._probe is not None or room <= 0 or time.monotonic() < self._paused_until:
             return 0
-        most = 1 if self._failures else free  # one probe at a time while fal cannot be reached or refuses us
-        claimed = await self._moves.claim_queued(
-            most, lease_seconds=self._lease_seconds, fal_key_id=self._wiring.fal.key_id
+        probes = self._failures > 0
+        claimed, before_commit = await self._moves.claim_queued(
+            1 if probes else free,
+            lease_seconds=self._lease_seconds,
+            fal_key_id=self._wiring.fal.key_id,
+            most_bytes=room,
         )
-        send_by = time.monotonic() + _SEND_WITHIN_SECONDS
+        self._claims += 1
+        if probes and claimed:
+            self._probe = self._claims
         for job in claimed:
-            self.loop.start(self._send(job, send_by))
-        if self._failures and claimed:
-            self._paused_until = time.monotonic() + _backoff(self._failures, _LONGEST_PAUSE_SECONDS)
+            self._input_bytes += len(job.input)
+            self.loop.start(self._send(job, send_by=before_commit + _SEND_WITHIN_SECONDS, claim=self._claims))
         return len(claimed)
 
-    async def _send(self, job: Claimed, send_by: float) -> None:
-        self._hub.announce([job.job_id])
+    async def _send(self, job: Claimed, *, send_by: float, claim: int) -> None:
+        try:
+            if self.loop.is_stopping:
+                await self._put_back(job, "not_sent", after_seconds=0)
+                return
+            self._hub.announce([job.job_id])
+            try:
+                outcome = await self._submit(job, send_by)
+            except (TypeError, ValueError):  # raised before a byte is sent
+                log.exception("job_%s cannot be sent", job.job_id.hex)
+                await self._endings.end(_unsendable(job))
+                return
+            self._judge(outcome, claim)
+            await self._keep(job, outcome)
+            self._hub.announce([job.job_id])
+        finally:
+            self._input_bytes -= len(job.input)
+            if claim == self._probe:
+                self._probe = None
+
+    async def _submit(self, job: Claimed, send_by: float) -> SubmitOutcome:
         outcome = await self._wiring.fal.submit(
             job.endpoint,
             json.loads(job.input),
@@ -67,17 +101,37 @@ class Dispatcher:
             send_by=send_by,
         )
         self._wiring.metrics.fal_requests.labels("submit", type(outcome).__name__).inc()
-        await _until_stored(lambda: self._store(job, outcome))
-        self._hub.announce([job.job_id])
+        return outcome
+
+    def _judge(self, outcome: SubmitOutcome, claim: int) -> None:
+        """Whether fal takes jobs at present. What was claimed together fails together: that counts once."""
+        if isinstance(outcome, Accepted | Refused):
+            self._failures, self._paused_until = 0, 0.0
+            self.loop.wake()
+            return
+        if claim <= self._claims_before_failure:
+            return
+        self._claims_before_failure = self._claims
+        self._failures += 1
+        asked = outcome.retry_after_seconds if isinstance(outcome, RefusedUs) else None
+        pause = _backoff(self._failures - 1, _LONGEST_PAUSE_SECONDS) if self._failures > 1 else 0.0
+        self._paused_until = time.monotonic() + max(pause, min(asked or 0, _LONGEST_ASKED_FOR_SECONDS))
+        if self._failures == 1:
+            log.warning("fal did not take a job (%s); jobs stay queued, and fal is probed", _words(outcome))
+
+    async def _keep(self, job: Claimed, outcome: SubmitOutcome) -> None:
+        """Store the answer, however long the database is away; what is lost all the same stands in the log."""
+        try:
+            await _until_stored(lambda: self._store(job, outcome))
+        except BaseException:
+            log.error("job_%s: its answer could not be stored: %s", job.job_id.hex, _words(outcome))  # noqa: TRY400
+            raise
 
     async def _store(self, job: Claimed, outcome: SubmitOutcome) -> None:
         match outcome:
             case Accepted():
-                self._reached()
                 await self._store_accepted(job, outcome)
             case Refused(error):
-                self._reached()
-                await self._moves.note_attempt(job, "refused")
                 await self._endings.end(
                     Ending(
                         job_id=job.job_id,
@@ -88,27 +142,18 @@ class Dispatcher:
                         error=fal_error_json(error),
                     )
                 )
-            case NotSent(reason):
-                await self._put_back(job, "not_sent", reason)
-            case RefusedUs(code, reason, retry_after):
-                await self._put_back(job, "refused_us", f"{code} {reason}", retry_after)
+                await self._moves.note_attempt(job, "refused")
+            case NotSent():
+                await self._put_back(job, "not_sent")
+            case RefusedUs(_, _, retry_after):
+                await self._put_back(job, "refused_us", retry_after=retry_after)
             case Unknown(reason):
                 log.warning("job_%s: the answer to its submit was lost (%s)", job.job_id.hex, reason)
                 await self._moves.unconfirm(job, "unknown", was=["submitting"])
 
-    def _reached(self) -> None:
-        self._failures, self._paused_until = 0, 0.0
-        self.loop.wake()
-
     async def _store_accepted(self, job: Claimed, accepted: Accepted) -> None:
         try:
-            moved = await self._moves.accepted(
-                job,
-                accepted.ref,
-                position=accepted.queue_position,
-                now=self._wiring.clock(),
-                poll_seconds=self._wiring.settings.poll_seconds,
-            )
+            moved = await self._moves.accepted(job, accepted.ref, position=accepted.queue_position)
         except asyncpg.UniqueViolationError:
             log.exception("job_%s: fal gave it the id of another request; it needs an admin", job.job_id.hex)
             await self._moves.unconfirm(job, "unknown", was=["submitting"])
@@ -116,15 +161,33 @@ class Dispatcher:
         if not moved:
             log.warning("job_%s had moved on when fal accepted it: that request is cancelled", job.job_id.hex)
 
-    async def _put_back(self, job: Claimed, outcome: str, reason: str, retry_after: int | None = None) -> None:
-        self._failures += 1
-        if self._failures == 1:
-            log.warning("fal did not take job_%s (%s); it stays queued, and fal is probed", job.job_id.hex, reason)
-        after = max(_backoff(job.checks + 1, _LONGEST_BACKOFF_SECONDS), min(retry_after or 0, 60))
+    async def _put_back(
+        self, job: Claimed, outcome: str, *, retry_after: int | None = None, after_seconds: float | None = None
+    ) -> None:
+        if after_seconds is None:
+            after_seconds = _backoff(job.checks + 1, _LONGEST_BACKOFF_SECONDS)
+        after_seconds = max(after_seconds, min(retry_after or 0, _LONGEST_ASKED_FOR_SECONDS))
         was = sorted(BEFORE_ANSWER)
-        if await self._moves.put_back(job, outcome, was=was, after_seconds=after):
+        if await self._moves.put_back(job, outcome, was=was, after_seconds=after_seconds):
             return
         await self._endings.end(canceled_ending(job, was=BEFORE_ANSWER))
+
+
+def _unsendable(job: Claimed) -> Ending:
+    """The end of a job of which no request can be made: it would be tried for ever."""
+    return Ending(
+        job_id=job.job_id,
+        was=BEFORE_ANSWER,
+        attempt_id=job.attempt_id,
+        status="failed",
+        charge=void("never sent: no request to fal could be made of it"),
+        error=error_json(
+            code="unsendable",
+            title="Unsendable",
+            detail="The gateway could make no request to fal of it; whoever runs it finds the reason in the log.",
+            retryable=False,
+        ),
+    )
 
 
 def canceled_ending(job: Claimed, *, was: frozenset[str]) -> Ending:
@@ -143,7 +206,18 @@ def canceled_ending(job: Claimed, *, was: frozenset[str]) -> Ending:
 
 def _backoff(failures: int, longest_seconds: float) -> float:
     """Half a second, doubling, with jitter so that replicas do not march in step."""
-    return min(longest_seconds, 0.5 * 2 ** min(failures - 1, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
+    return min(longest_seconds, 0.5 * 2.0 ** min(failures - 1, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
+
+
+def _words(outcome: SubmitOutcome) -> str:
+    """One line for the operator; of an accepted job the id under which fal has it."""
+    match outcome:
+        case Accepted(ref):
+            return f"Accepted as {ref.fal_request_id}"
+        case Refused(error):
+            return f"Refused: {error.code} {error.type}"
+        case NotSent(reason) | RefusedUs(_, reason, _) | Unknown(reason, _):
+            return f"{type(outcome).__name__}: {reason}"
 
 
 async def _until_stored(store: Callable[[], Awaitable[Answer]]) -> Answer:

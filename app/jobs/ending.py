@@ -11,8 +11,7 @@ from pydantic_core import to_json
 from app.db import Plain
 from app.fal import FalError
 from app.jobs.group import Group
-from app.ledger.holds import SHARED_LOCK
-from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
+from app.ledger.settles import Charge, Held, keep_quotas_still, lock_windows, resolve_holds
 from app.wiring import Wiring
 
 
@@ -65,16 +64,14 @@ def fal_error_json(error: FalError) -> str:
     )
 
 
-_WINDOWS: Final = f"""
-SELECT l.locked, j.id, j.quota_usage_ids
-FROM (SELECT {SHARED_LOCK} IS NULL AS locked) l CROSS JOIN jobs j WHERE j.id = ANY($1)
-"""  # noqa: S608
+_WINDOWS: Final = "SELECT DISTINCT unnest(quota_usage_ids) AS id FROM jobs WHERE id = ANY($1)"
 _END: Final = """
 WITH mine AS MATERIALIZED (
     SELECT j.id FROM jobs j WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE
 )
-UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7, next_check_at = NULL,
-       held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL, gone_at = NULL
+UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7,
+       next_check_at = NULL, held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL,
+       gone_at = NULL
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[])
          AS e (id, was, attempt_id, status, output, error)
 JOIN mine ON mine.id = e.id
@@ -117,17 +114,14 @@ class Endings:
         return [first[ending.job_id] is ending and ending.job_id in ended for ending in batch]
 
 
-async def end_jobs(
-    plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, now: datetime
-) -> dict[UUID, Charge]:
+async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, now: datetime) -> dict[UUID, Charge]:
     """End each of these jobs that still stands where its ending says; returns what became of their holds.
 
     Order of locks: the quotas' lock (shared), windows by id, jobs by id, entries.
     """
     ids = [ending.job_id for ending in endings]
-    windows = await lock_windows(
-        plain, {usage_id for row in await plain.fetch(_WINDOWS, ids) for usage_id in row["quota_usage_ids"]}
-    )
+    await keep_quotas_still(plain)
+    windows = await lock_windows(plain, {row["id"] for row in await plain.fetch(_WINDOWS, ids)})
     rows = await plain.fetch(
         _END,
         ids,

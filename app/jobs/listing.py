@@ -1,7 +1,8 @@
 """Lists of jobs and of a job's entries, as each role may see them."""
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -9,13 +10,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from app.accounts.callers import Caller
+from app.accounts.fields import Moment
 from app.db import Plain
 from app.http import Page
 from app.ids import EntryId, JobId, PriceId, first_id, parse, show
 from app.jobs.read import NOT_FOUND_DETAIL
 from app.jobs.wire import job_json
 from app.money import Amount
-from app.problems import InvalidInput, NotFound
+from app.problems import InvalidInput, NotFound, input_faults
 
 STATUSES: Final = (
     "queued",
@@ -27,7 +29,7 @@ STATUSES: Final = (
     "failed",
     "canceled",
 )
-_MOMENT: Final = TypeAdapter(datetime)
+_MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
 _LONGEST: Final = 300
 
 
@@ -56,15 +58,14 @@ class JobFilter:
         self.limit = 20
         self.after: UUID | None = None
         self._faults: list[dict[str, str]] = []
-        seen: set[str] = set()
-        for name, value in query:
-            if name in seen:
+        times = Counter(name for name, _ in query)
+        for name, value in dict(query).items():
+            if times[name] > 1:
                 self._fault(name, "give it once")
-            elif "\0" in value or len(value) > _LONGEST:
-                self._fault(name, f"at most {_LONGEST} characters, none of them NUL")
+            elif "\0" in name + value or max(len(name), len(value)) > _LONGEST:
+                self._fault(name, f"must have at most {_LONGEST} characters, none of them NUL")
             else:
                 self._read(name, value)
-            seen.add(name)
         if self._faults:
             raise InvalidInput(self._faults)
 
@@ -99,7 +100,7 @@ class JobFilter:
                 self._fault(name, f"is not known here; known are {known}")
 
     def _read_limit(self, value: str) -> None:
-        if value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= 100:  # noqa: PLR2004  the Contract's
+        if value.isascii() and value.isdigit() and 1 <= int(value) <= 100:  # noqa: PLR2004  the Contract's
             self.limit = int(value)
         else:
             self._fault("limit", "must be a whole number from 1 to 100")
@@ -118,19 +119,9 @@ class JobFilter:
 
     def _read_moment(self, name: str, value: str, condition: str) -> None:
         try:
-            moment = _MOMENT.validate_python(value) if not value.isdigit() else None
-        except ValidationError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            self._fault(name, "must be a time with its zone, such as 2026-01-31T00:00:00Z")
-        else:
-            self._add(condition, first_id(_within(moment)))
-
-
-def _within(moment: datetime) -> datetime:
-    """No job is older than 1970, and a zone must not push a moment out of the calendar."""
-    least, most = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-    return least if moment < least else most if moment > most else moment
+            self._add(condition, first_id(_MOMENT.validate_python(value)))
+        except ValidationError as error:
+            self._faults += [{"parameter": name, "detail": fault["detail"]} for fault in input_faults(error.errors())]
 
 
 async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter) -> str:

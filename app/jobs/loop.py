@@ -11,6 +11,7 @@ from app.db import is_database_away
 log = logging.getLogger("falgate.loop")
 
 _LONGEST_BACKOFF_SECONDS: Final = 5.0
+_UNDO_SECONDS: Final = 2.0
 
 
 class Loop:
@@ -28,8 +29,15 @@ class Loop:
         self._places = places
         self._rest_seconds = rest_seconds
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
+        self._has_left = asyncio.Event()
+        self._has_left.set()
         self._working: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return self._stop.is_set()
 
     def wake(self) -> None:
         """There is work: do not finish the rest."""
@@ -49,7 +57,7 @@ class Loop:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  one piece of work must not take the others with it
             self._report(error)
 
     def _report(self, error: Exception) -> None:
@@ -60,27 +68,40 @@ class Loop:
 
     async def run(self) -> None:
         """For ever, until `stop`."""
+        self._has_left.clear()
         backoff = self._rest_seconds
-        while not self._stopping:
-            self._wake.clear()
-            free = self._places - len(self._working)
-            try:
-                found = await self._turn(free) if free > 0 else 0
-            except Exception as error:  # noqa: BLE001  a loop that dies would lose everything that comes after
-                self._report(error)
-                backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
-                await asyncio.sleep(backoff)
-                continue
-            backoff = self._rest_seconds
-            if not found:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._rest_seconds)
+        try:
+            while not self.is_stopping:
+                self._wake.clear()
+                free = self._places - len(self._working)
+                try:
+                    found = await self._turn(free) if free > 0 else 0
+                except Exception as error:  # noqa: BLE001  a loop that dies would lose everything that comes after
+                    self._report(error)
+                    backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
+                    await _wait(self._stop, backoff)
+                    continue
+                backoff = self._rest_seconds
+                if not found:
+                    await _wait(self._wake, self._rest_seconds)
+        finally:
+            self._has_left.set()
 
     async def stop(self, *, within_seconds: float) -> None:
-        """Start nothing more; let what is under way end, for so long."""
-        self._stopping = True
+        """Claim nothing more; let what is under way end, for so long; cancel the rest, and see it undone."""
+        self._stop.set()
         self._wake.set()
-        if self._working:
-            await asyncio.wait(set(self._working), timeout=within_seconds)
-        for task in list(self._working):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._has_left.wait()  # the turn under way may still start what it claimed
+                while self._working:
+                    await asyncio.wait(set(self._working))
+        for task in self._working:
             task.cancel()
+        if self._working:
+            await asyncio.wait(set(self._working), timeout=_UNDO_SECONDS)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

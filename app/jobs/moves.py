@@ -1,12 +1,15 @@
 """How a job that has not ended moves: each a compare-and-set on status and attempt, in a transaction of its own."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import Database
 from app.fal import RequestRef
+from app.jobs.group import Group
+from app.wiring import Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +36,17 @@ _CLAIMED: Final = """
 c.id, c.attempt_id, c.status, c.endpoint, coalesce(p.input, c.input)::text AS input, c.checks, c.cancel_requested_at,
 c.gone_at, c.submitted_at, c.started_at, c.queue_position
 """
+# Large inputs (images) are taken only as far as there is room for them in memory, but always the first.
 _CLAIM_QUEUED: Final = f"""
-WITH due AS MATERIALIZED (
-    SELECT id FROM jobs WHERE status = 'queued' AND next_check_at <= now()
+WITH locked AS MATERIALIZED (
+    SELECT id, next_check_at FROM jobs WHERE status = 'queued' AND next_check_at <= now()
     ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT id FROM (
+        SELECT l.id, row_number() OVER w AS n, sum(coalesce(pg_column_size(p.input), 0)) OVER w AS bytes
+        FROM locked l LEFT JOIN payloads p ON p.job_id = l.id
+        WINDOW w AS (ORDER BY l.next_check_at, l.id ROWS UNBOUNDED PRECEDING)
+    ) l WHERE n = 1 OR bytes <= $4
 ), c AS (
     UPDATE jobs j SET status = 'submitting', attempt_id = gen_random_uuid(), version = j.version + 1,
            next_check_at = now() + make_interval(secs => $2)
@@ -55,7 +65,8 @@ WITH due AS MATERIALIZED (
     ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ), c AS (
     UPDATE jobs j SET checks = j.checks + 1,
-           next_check_at = now() + make_interval(secs => least($2 * 1.1 ^ least(j.checks, 100), greatest($2, $3)))
+           next_check_at = now() + make_interval(secs => CASE WHEN j.status = 'unconfirmed' THEN $4
+               ELSE least($2 * 1.1 ^ least(j.checks, 100), greatest($2, $3)) END)
     FROM due WHERE j.id = due.id RETURNING j.*
 )
 SELECT {_CLAIMED}, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path, a.cancel_path
@@ -69,18 +80,32 @@ WHERE id IN (SELECT id FROM jobs
 RETURNING id
 """
 _ATTEMPT: Final = "UPDATE attempts SET outcome = $2 WHERE id = $1"
-_ACCEPTED_ATTEMPT: Final = """
-UPDATE attempts SET outcome = 'accepted', fal_request_id = $2, status_path = $3, result_path = $4, cancel_path = $5
-WHERE id = $1
+_ACCEPTED: Final = """
+WITH a AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[])
+        AS a (job_id, attempt_id, fal_request_id, status_path, result_path, cancel_path, position)
+), noted AS (
+    UPDATE attempts t SET outcome = 'accepted', fal_request_id = a.fal_request_id, status_path = a.status_path,
+           result_path = a.result_path, cancel_path = a.cancel_path
+    FROM a WHERE t.id = a.attempt_id
+), mine AS MATERIALIZED (
+    SELECT id FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
+)
+UPDATE jobs j SET status = 'submitted', fal_request_id = a.fal_request_id, queue_position = a.position,
+       submitted_at = $8, checks = 0, version = version + 1,
+       next_check_at = now() + make_interval(secs => CASE WHEN cancel_requested_at IS NULL THEN $9 ELSE 0 END)
+FROM a JOIN mine ON mine.id = a.job_id
+WHERE j.id = a.job_id AND j.attempt_id = a.attempt_id AND j.status IN ('submitting', 'unconfirmed')
+  AND j.fal_request_id IS NULL
+RETURNING j.attempt_id
 """
-_ACCEPTED_JOB: Final = """
-UPDATE jobs SET status = 'submitted', fal_request_id = $3, queue_position = $4, submitted_at = $5, checks = 0,
-       version = version + 1,
-       next_check_at = now() + make_interval(secs => CASE WHEN cancel_requested_at IS NULL THEN $6 ELSE 0 END)
-WHERE id = $1 AND attempt_id = $2 AND status IN ('submitting', 'unconfirmed')
-RETURNING id
+# An answer that is stored a second time, because nobody knew whether the first COMMIT happened, is no stray.
+_STRAYS: Final = """
+UPDATE attempts t SET stray_check_at = now()
+WHERE t.id = ANY($1) AND NOT EXISTS (
+    SELECT FROM jobs j WHERE j.id = t.job_id AND j.attempt_id = t.id AND j.fal_request_id = t.fal_request_id)
+RETURNING t.id
 """
-_STRAY: Final = "UPDATE attempts SET stray_check_at = now() WHERE id = $1"
 _PUT_BACK: Final = """
 UPDATE jobs SET status = 'queued', attempt_id = NULL, fal_request_id = NULL, queue_position = NULL,
        submitted_at = NULL, started_at = NULL, gone_at = NULL, checks = checks + 1, version = version + 1,
@@ -90,42 +115,88 @@ RETURNING id
 """
 _UNCONFIRM: Final = """
 UPDATE jobs SET status = 'unconfirmed', version = version + 1, queue_position = NULL, gone_at = NULL,
-       next_check_at = CASE WHEN fal_request_id IS NULL THEN NULL ELSE now() + interval '60 seconds' END
+       next_check_at = CASE WHEN fal_request_id IS NULL THEN NULL ELSE now() + make_interval(secs => $4) END
 WHERE id = $1 AND attempt_id = $2 AND status = ANY($3)
 RETURNING id
 """
 _SEEN: Final = """
-UPDATE jobs SET status = $3, queue_position = $4, gone_at = NULL, version = version + 1,
-       started_at = CASE WHEN $3 = 'running' THEN coalesce(started_at, $5) ELSE NULL END
-WHERE id = $1 AND attempt_id = $2 AND status IN ('submitted', 'running', 'unconfirmed')
-RETURNING id
+WITH mine AS MATERIALIZED (
+    SELECT id FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
+)
+UPDATE jobs j SET status = s.status, queue_position = s.position, gone_at = NULL, version = j.version + 1,
+       next_check_at = CASE WHEN j.status = 'unconfirmed' THEN now() + make_interval(secs => $6)
+                            ELSE j.next_check_at END,
+       started_at = CASE WHEN s.status = 'running' THEN coalesce(j.started_at, $5) ELSE NULL END
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[]) AS s (id, attempt_id, status, position)
+JOIN mine ON mine.id = s.id
+WHERE j.id = s.id AND j.attempt_id = s.attempt_id AND j.status IN ('submitted', 'running', 'unconfirmed')
+RETURNING j.id
 """
+# A cancel that came meanwhile wants its check now.
 _LATER: Final = """
 UPDATE jobs SET next_check_at = now() + make_interval(secs => $3)
 WHERE id = $1 AND attempt_id = $2 AND finished_at IS NULL AND next_check_at IS NOT NULL
+  AND cancel_requested_at IS NOT DISTINCT FROM $4
 """
-_GONE: Final = "UPDATE jobs SET gone_at = $3 WHERE id = $1 AND attempt_id = $2 AND gone_at IS NULL"
-_GONE_AT_ONCE: Final = "SELECT count(*) FROM jobs WHERE gone_at IS NOT NULL AND finished_at IS NULL"
+_GONE: Final = """
+UPDATE jobs SET gone_at = $3
+WHERE id = $1 AND attempt_id = $2 AND gone_at IS NULL AND status IN ('submitted', 'running')
+"""
+# Of those that are followed: an unconfirmed job has had its say, and must not speak against the others.
+_GONE_AT_ONCE: Final = """
+SELECT count(*) FROM jobs WHERE gone_at IS NOT NULL AND finished_at IS NULL AND status IN ('submitted', 'running')
+"""
 
 LONGEST_INTERVAL_SECONDS: Final = 15.0
+UNCONFIRMED_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Acceptance:
+    job: Claimed
+    ref: RequestRef
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    job: Claimed
+    status: str
+    position: int | None
 
 
 class Moves:
-    """The statements that move jobs. Each returns whether the job stood where the mover believed."""
+    """The statements that move jobs. Each returns whether the job stood where the mover believed.
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    What fal accepted, and where it says that jobs stand, is written together when it arrives together.
+    """
 
-    async def claim_queued(self, most: int, *, lease_seconds: float, fal_key_id: str) -> list[Claimed]:
-        """Take jobs to send: `submitting`, with their attempts' rows, committed. Oldest due first."""
+    def __init__(self, wiring: Wiring) -> None:
+        self._db = wiring.db
+        self._clock = wiring.clock
+        self._poll_seconds = wiring.settings.poll_seconds
+        sizes = wiring.metrics.group_size
+        self._accepting = Group[_Acceptance, bool](self._accept, sizes=sizes.labels("accepted"))
+        self._seeing = Group[_Sighting, bool](self._see, sizes=sizes.labels("seen"))
+
+    async def claim_queued(
+        self, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int
+    ) -> tuple[list[Claimed], float]:
+        """Take jobs to send: `submitting`, with their attempts' rows, committed. Oldest due first.
+
+        Also returns a moment of `time.monotonic()` before that commit.
+        """
         async with self._db.begin_plain() as plain:
-            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id)
-        return [_claimed(row) for row in rows]
+            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes)
+            before_commit = time.monotonic()
+        return [_claimed(row) for row in rows], before_commit
 
-    async def claim_tracked(self, most: int, *, poll_seconds: float) -> list[Claimed]:
+    async def claim_tracked(self, most: int) -> list[Claimed]:
         """Take jobs to ask fal about; the next check of each is set, so a check that finds nothing new is done."""
         async with self._db.begin_plain(durable=False) as plain:
-            rows = await plain.fetch(_CLAIM_TRACKED, most, poll_seconds, LONGEST_INTERVAL_SECONDS)
+            rows = await plain.fetch(
+                _CLAIM_TRACKED, most, self._poll_seconds, LONGEST_INTERVAL_SECONDS, UNCONFIRMED_SECONDS
+            )
         return [_claimed(row) for row in rows]
 
     async def unconfirm_lost(self) -> list[UUID]:
@@ -133,20 +204,31 @@ class Moves:
         async with self._db.begin_plain() as plain:
             return [row["id"] for row in await plain.fetch(_LEASE_LOST)]
 
-    async def accepted(
-        self, job: Claimed, ref: RequestRef, *, position: int | None, now: datetime, poll_seconds: float
-    ) -> bool:
-        """fal has it. The attempt remembers that whatever the job has become; False: the request is a stray."""
+    async def accepted(self, job: Claimed, ref: RequestRef, *, position: int | None) -> bool:
+        """It is at fal. The attempt remembers that whatever the job has become; False: the request is a stray.
+
+        May be repeated. Raises UniqueViolationError when another attempt has this fal request id.
+        """
+        return await self._accepting(_Acceptance(job, ref, position))
+
+    async def _accept(self, batch: Sequence[_Acceptance]) -> list[bool | Exception]:
+        attempts = [each.job.attempt_id for each in batch]
         async with self._db.begin_plain() as plain:
-            await plain.execute(
-                _ACCEPTED_ATTEMPT, job.attempt_id, ref.fal_request_id, ref.status_path, ref.result_path, ref.cancel_path
+            moved = await plain.fetch(
+                _ACCEPTED,
+                [each.job.job_id for each in batch],
+                attempts,
+                [each.ref.fal_request_id for each in batch],
+                [each.ref.status_path for each in batch],
+                [each.ref.result_path for each in batch],
+                [each.ref.cancel_path for each in batch],
+                [each.position for each in batch],
+                self._clock(),
+                self._poll_seconds,
             )
-            moved = await plain.fetchval(
-                _ACCEPTED_JOB, job.job_id, job.attempt_id, ref.fal_request_id, position, now, poll_seconds
-            )
-            if moved is None:
-                await plain.execute(_STRAY, job.attempt_id)
-        return moved is not None
+            elsewhere = set(attempts) - {row["attempt_id"] for row in moved}
+            strays = {row["id"] for row in await plain.fetch(_STRAYS, list(elsewhere))} if elsewhere else set()
+        return [attempt not in strays for attempt in attempts]
 
     async def note_attempt(self, job: Claimed, outcome: str) -> None:
         """Remember on the attempt what came of it."""
@@ -163,20 +245,33 @@ class Moves:
         """Nobody knows where it stands; it keeps its fal request id, and is asked about once a minute."""
         async with self._db.begin_plain() as plain:
             await plain.execute(_ATTEMPT, job.attempt_id, outcome)
-            return await plain.fetchval(_UNCONFIRM, job.job_id, job.attempt_id, was) is not None
+            return await plain.fetchval(_UNCONFIRM, job.job_id, job.attempt_id, was, UNCONFIRMED_SECONDS) is not None
 
-    async def seen(self, job: Claimed, status: str, *, position: int | None, now: datetime) -> bool:
-        """fal says where it stands: `submitted` (in its queue) or `running`."""
+    async def seen(self, job: Claimed, status: str, *, position: int | None) -> bool:
+        """What fal says of where it stands: `submitted` (in its queue) or `running`."""
+        return await self._seeing(_Sighting(job, status, position))
+
+    async def _see(self, batch: Sequence[_Sighting]) -> list[bool | Exception]:
         async with self._db.begin_plain(durable=False) as plain:
-            return await plain.fetchval(_SEEN, job.job_id, job.attempt_id, status, position, now) is not None
+            rows = await plain.fetch(
+                _SEEN,
+                [each.job.job_id for each in batch],
+                [each.job.attempt_id for each in batch],
+                [each.status for each in batch],
+                [each.position for each in batch],
+                self._clock(),
+                self._poll_seconds,
+            )
+        moved = {row["id"] for row in rows}
+        return [each.job.job_id in moved for each in batch]
 
     async def check_later(self, job: Claimed, *, after_seconds: float) -> None:
         """Nothing was learnt: ask again after so long."""
         async with self._db.begin_plain(durable=False) as plain:
-            await plain.execute(_LATER, job.job_id, job.attempt_id, after_seconds)
+            await plain.execute(_LATER, job.job_id, job.attempt_id, after_seconds, job.cancel_requested_at)
 
     async def gone(self, job: Claimed, *, now: datetime) -> int:
-        """fal said, for the first time, that it does not know the request; returns how many jobs it says so of."""
+        """Remember that fal does not know the request, and since when; returns how many jobs it says so of."""
         async with self._db.begin_plain(durable=False) as plain:
             await plain.execute(_GONE, job.job_id, job.attempt_id, now)
             return int(await plain.fetchval(_GONE_AT_ONCE))

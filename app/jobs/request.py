@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, create_model
 from pydantic_core import to_json
 from starlette.requests import Request
 
@@ -23,7 +24,17 @@ LONGEST_WAIT_SECONDS: Final = 300
 _BARE_WAIT_SECONDS: Final = 60
 _PARSE_BESIDE_BYTES: Final = 200_000  # an image's base64 takes milliseconds: not on the event loop
 
-TagName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]{1,64}$")]
+_TAG_NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
+
+
+def _tag_name(name: str) -> str:
+    if _TAG_NAME.fullmatch(name) is None:
+        message = "a tag's name is 1 to 64 of the characters a-z, 0-9, dot, underscore and hyphen"
+        raise ValueError(message)
+    return name
+
+
+TagName = Annotated[str, AfterValidator(_tag_name), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9._-]{1,64}$"})]
 
 
 def _few(value: object) -> object:
@@ -104,8 +115,12 @@ def _read_body(
     body: bytes, category: Category, catalogue: Catalogue, faults: list[dict[str, str]]
 ) -> tuple[Endpoint, Ours, dict[str, Any], str | None] | None:
     data = parse_json(body)
+    if not isinstance(data, dict):
+        faults.append({"pointer": "", "detail": "the body must be a JSON object"})
+        return None
     endpoint = _endpoint(data, category, catalogue, faults)
     if endpoint is None:
+        faults += _faults_of_ours(data)
         return None
     try:
         fields = body_type(endpoint).model_validate(data)
@@ -122,15 +137,21 @@ def _read_body(
 def _endpoint(
     data: Any, category: Category, catalogue: Catalogue, faults: list[dict[str, str]]
 ) -> Endpoint | None:
-    if not isinstance(data, dict):
-        faults.append({"pointer": "", "detail": "the body must be a JSON object"})
-        return None
     name = data.get("model", DEFAULT_MODEL)
     endpoint = catalogue.find(category, name) if isinstance(name, str) else None
     if endpoint is None:
         served = ", ".join(catalogue.models(category))
-        faults.append({"pointer": "/model", "detail": f"not served for {category}; known are: {served}"})
+        faults.append({"pointer": "/model", "detail": f"not served for {category}; these are: {served}"})
     return endpoint
+
+
+def _faults_of_ours(data: Any) -> list[dict[str, str]]:
+    """What can be said of a body whose model is not known: whether our own fields are right."""
+    try:
+        Ours.model_validate({name: data[name] for name in ("tags", "end_user") if name in data})
+    except ValidationError as error:
+        return input_faults(error.errors(include_url=False, include_input=False))
+    return []
 
 
 def _fingerprint(endpoint: Endpoint, shown: Mapping[str, Any], fields: Ours) -> bytes:
@@ -161,7 +182,7 @@ def read_wait(request: Request, faults: list[dict[str, str]]) -> int | None:
             seconds = value.strip().strip('"')
             if not equals:
                 return _BARE_WAIT_SECONDS
-            if seconds.isascii() and seconds.isdigit() and 1 <= int(seconds[:6]) <= LONGEST_WAIT_SECONDS:
+            if re.fullmatch("[0-9]{1,9}", seconds) and 1 <= int(seconds) <= LONGEST_WAIT_SECONDS:
                 return int(seconds)
             faults.append({"header": "Prefer", "detail": f"wait takes 1 to {LONGEST_WAIT_SECONDS} seconds"})
     return None

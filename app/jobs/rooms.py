@@ -13,7 +13,7 @@ from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.loop import Loop
 from app.jobs.read import Reader
-from app.jobs.strays import follow_strays
+from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker, end_overdue
 from app.wiring import Wiring
@@ -33,19 +33,20 @@ class Rooms:
         self.reader = Reader(wiring.db, last_used)
         self.endings = Endings(wiring, self.hub.announce)
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
-        self.submits = Submits(wiring, last_used, self.hub.announce, wake=self.dispatcher.loop.wake)
+        self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
+        self.strays = Strays(wiring)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def _keep_house(self, _free: int) -> int:
         await self.last_used.flush(self.wiring.db, now=self.wiring.clock())
-        return await end_overdue(self.wiring, self.endings) + await follow_strays(self.wiring)
+        return await end_overdue(self.wiring, self.endings)
 
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self._housekeeping]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self._housekeeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""
@@ -55,7 +56,9 @@ class Rooms:
     async def stop(self) -> None:
         """Claim nothing more, let what is under way end for a few seconds, then stop."""
         self.stopping.set()
+        self.hub.wake_all()
         await asyncio.gather(*(loop.stop(within_seconds=_STOP_WITHIN_SECONDS) for loop in self._loops))
+        await self.hub.tell()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

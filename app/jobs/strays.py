@@ -1,56 +1,90 @@
-"""Stray fal requests: accepted by fal, but no longer their job's. They are cancelled, and a bill is booked as overage."""
+"""Stray fal requests: accepted, but no longer their job's. They are cancelled, and a bill is booked as overage."""
 
 import logging
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
 
 from app.db import Plain
-from app.fal import Completed, Failed, RequestRef, Succeeded
+from app.fal import Completed, Failed, RequestRef, ResultOutcome, StatusOutcome, Succeeded
 from app.jobs.charges import charge_failure, charge_success
 from app.jobs.ending import held_of
-from app.ledger.holds import SHARED_LOCK
-from app.ledger.settles import Charge, Extra, Held, book_extra, lock_windows
+from app.jobs.loop import Loop
+from app.ledger.settles import Charge, Extra, Held, book_extra, keep_quotas_still, lock_windows
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.strays")
 
+Outcome = TypeVar("Outcome")
+
+_LONGEST_INTERVAL_SECONDS: Final = 60
+_RESULTS_LIVE_SECONDS: Final = 3600
+_AT_ONCE: Final = 10
+
+# The older it is, the more seldom fal is asked about it.
 _CLAIM: Final = """
-UPDATE attempts SET stray_check_at = now() + make_interval(secs => $1)
-WHERE id IN (SELECT id FROM attempts WHERE stray_check_at <= now() ORDER BY stray_check_at LIMIT 20
+UPDATE attempts SET stray_check_at = now() + make_interval(
+    secs => greatest($2, least($3, extract(epoch FROM now() - sent_at) / 10)))
+WHERE id IN (SELECT id FROM attempts WHERE stray_check_at <= now() ORDER BY stray_check_at LIMIT $1
              FOR UPDATE SKIP LOCKED)
-RETURNING id, job_id, fal_request_id, status_path, result_path, cancel_path
+RETURNING id, job_id, fal_request_id, status_path, result_path, cancel_path,
+          extract(epoch FROM now() - sent_at)::float8 AS age_seconds
 """
-_DONE: Final = "UPDATE attempts SET stray_check_at = NULL WHERE id = $1"
-_HELD: Final = f"""
+_DONE: Final = "UPDATE attempts SET stray_check_at = NULL WHERE id = $1 AND stray_check_at IS NOT NULL RETURNING id"
+_HELD: Final = """
 SELECT j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_id, j.key_id, j.model,
-       j.end_user, j.tags::text AS tags, {SHARED_LOCK} IS NULL AS locked
+       j.end_user, j.tags::text AS tags
 FROM jobs j WHERE j.id = $1
-"""  # noqa: S608
+"""
+_LOCK_JOB: Final = "SELECT FROM jobs WHERE id = $1 FOR UPDATE"  # an end of the job waits, or has been
 _CHARGED: Final = """
 UPDATE jobs SET charged_usd = charged_usd + $2, version = version + 1 WHERE id = $1 AND finished_at IS NOT NULL
 """
 
 
-async def follow_strays(wiring: Wiring) -> int:
-    """Check each stray that is due; returns how many."""
-    async with wiring.db.begin_plain(durable=False) as plain:
-        rows = await plain.fetch(_CLAIM, max(wiring.settings.poll_seconds, 1.0))
-    for row in rows:
-        ref = RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])
-        await _follow(wiring, row["id"], row["job_id"], ref)
-    return len(rows)
+class Strays:
+    """One a process; replicas share the work through the rows."""
 
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._following: set[UUID] = set()
+        settings = wiring.settings
+        self._give_up_seconds = settings.start_seconds + settings.job_deadline_seconds + _RESULTS_LIVE_SECONDS
+        self.loop = Loop("strays", self._turn, places=_AT_ONCE, rest_seconds=1.0)
 
-async def _follow(wiring: Wiring, attempt_id: UUID, job_id: UUID, ref: RequestRef) -> None:
-    await wiring.fal.cancel(ref)
-    completed = await wiring.fal.status(ref)
-    if not isinstance(completed, Completed):
-        return
-    result = await wiring.fal.result(ref, completed)
-    if isinstance(result, Succeeded | Failed):
-        await _book(wiring, attempt_id, job_id, ref.fal_request_id, result)
+    async def _turn(self, free: int) -> int:
+        shortest = max(self._wiring.settings.poll_seconds, 1.0)
+        async with self._wiring.db.begin_plain(durable=False) as plain:
+            rows = await plain.fetch(_CLAIM, free, shortest, max(shortest, _LONGEST_INTERVAL_SECONDS))
+        for row in rows:
+            if row["id"] not in self._following:
+                self._following.add(row["id"])
+                self.loop.start(self._follow(row))
+        return len(rows)
+
+    async def _follow(self, row: Any) -> None:
+        try:
+            ref = RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])
+            result = await self._ask(ref)
+            if isinstance(result, Succeeded | Failed):
+                await _book(self._wiring, row["id"], row["job_id"], ref.fal_request_id, result)
+            elif row["age_seconds"] > self._give_up_seconds:
+                log.warning("fal does not tell what became of the stray fal request %s", ref.fal_request_id)
+                async with self._wiring.db.begin_plain() as plain:
+                    await plain.execute(_DONE, row["id"])
+        finally:
+            self._following.discard(row["id"])
+
+    async def _ask(self, ref: RequestRef) -> ResultOutcome | StatusOutcome:
+        fal = self._wiring.fal
+        self._count("cancel", await fal.cancel(ref))
+        status = self._count("status", await fal.status(ref))
+        return self._count("result", await fal.result(ref, status)) if isinstance(status, Completed) else status
+
+    def _count(self, call: str, outcome: Outcome) -> Outcome:
+        self._wiring.metrics.fal_requests.labels(call, type(outcome).__name__).inc()
+        return outcome
 
 
 async def _book(
@@ -59,13 +93,17 @@ async def _book(
     charging = charge_success(result.billable) if isinstance(result, Succeeded) else charge_failure(result)
     try:
         async with wiring.db.begin_plain() as plain:
-            await plain.execute(_DONE, attempt_id)
+            if await plain.fetchval(_DONE, attempt_id) is None:
+                return
+            await keep_quotas_still(plain)
             held = held_of(await plain.fetchrow(_HELD, job_id))
             charge = charging(held)
             if charge.usd:
                 await _write_overage(plain, held, charge, fal_request_id, wiring=wiring)
     except asyncpg.UniqueViolationError:
         log.info("the overage of %s was booked before", fal_request_id)
+        async with wiring.db.begin_plain() as plain:
+            await plain.execute(_DONE, attempt_id)
         return
     if charge.usd:
         log.warning("job_%s: %s USD overage for a stray fal request", job_id.hex, charge.usd)
@@ -73,13 +111,14 @@ async def _book(
 
 async def _write_overage(plain: Plain, held: Held, charge: Charge, fal_request_id: str, *, wiring: Wiring) -> None:
     windows = await lock_windows(plain, set(held.quota_usage_ids))
+    await plain.execute(_LOCK_JOB, held.job_id)
     extra = Extra(
         kind="overage",
         source=fal_request_id,
         usd=charge.usd,
         seconds=held.seconds,
         fal_units=charge.fal_units,
-        note="a fal request that was not the job's current one",
+        note="; ".join(filter(None, ("a fal request that was not the job's current one", charge.note))),
     )
     await book_extra(plain, held, extra, windows=windows, now=wiring.clock(), zone=wiring.settings.zone)
     await plain.execute(_CHARGED, held.job_id, charge.usd)

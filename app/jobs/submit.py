@@ -1,7 +1,9 @@
 """Accepting jobs: key, price, quotas, hold and insert in one transaction, shared by those that arrive together."""
 
+import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,15 +17,14 @@ from pydantic_core import to_json
 from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
 from app.accounts.last_used import LastUsed
 from app.catalogue.prices import Price, price_of
-from app.db import CommitUnknown, Plain
+from app.db import CommitUnknown, Plain, is_database_away
 from app.ids import new_id
 from app.jobs.group import Group
 from app.jobs.request import Submission
 from app.jobs.wire import JOB_JSON
-from app.ledger.entries import write_entries
-from app.ledger.holds import EXCLUSIVE_LOCK, SHARED_LOCK, Amounts, Guard
+from app.ledger.holds import EXCLUSIVE_LOCK, SHARED_LOCK, Amounts, Guard, sql_place_holds
 from app.ledger.quotas import Applied, Holder, applying_to, find_applying
-from app.ledger.settles import Held, hold_entry
+from app.ledger.settles import Held
 from app.ledger.usage import create_windows
 from app.problems import Problem, Unavailable
 from app.wiring import Wiring
@@ -31,6 +32,12 @@ from app.wiring import Wiring
 log = logging.getLogger("falgate.submit")
 
 _TRIES: Final = 5
+_LOOK_UP_SECONDS: Final = 30.0
+_LOOK_AGAIN_SECONDS: Final = 0.3
+_UNKNOWN: Final = (
+    "The database went away while this was being stored, so it may have been accepted: look at GET /v1/jobs before "
+    "you send it again, or repeat it with the same Idempotency-Key."
+)
 
 _CALLERS: Final = f"""
 SELECT l.locked, c.*, i.job_id, i.fingerprint,
@@ -56,14 +63,17 @@ ORDER BY user_id, key
 ON CONFLICT DO NOTHING RETURNING key
 """
 _INSERT: Final = f"""
-INSERT INTO jobs AS j (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, price_id,
+WITH made AS (
+INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, price_id,
                        quota_usage_ids, user_id, team_id, key_id, next_check_at, created_at)
 SELECT id, 'queued', model, endpoint, input::json, tags::jsonb, end_user, seconds, usd, usd, price_id,
        usage_ids::uuid[], user_id, team_id, key_id, now(), $14
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::numeric[],
             $9::uuid[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[])
     AS n (id, model, endpoint, input, tags, end_user, seconds, usd, price_id, usage_ids, user_id, team_id, key_id)
-RETURNING j.id, {JOB_JSON} AS body
+RETURNING *
+), {sql_place_holds("made", first=15)}
+SELECT j.id, {JOB_JSON} AS body FROM made j
 """  # noqa: S608
 _PAYLOADS: Final = """
 INSERT INTO payloads (job_id, input) SELECT job_id, input::json
@@ -131,14 +141,12 @@ class Submits:
         self,
         wiring: Wiring,
         last_used: LastUsed,
-        announce: Callable[[Sequence[UUID]], None],
         *,
         wake: Callable[[], None],
     ) -> None:
         self._wake = wake
         self._wiring = wiring
         self._last_used = last_used
-        self._announce = announce
         self._group = Group[Submission, SubmitOutcome](
             self._run, sizes=wiring.metrics.group_size.labels("submit")
         )
@@ -168,36 +176,55 @@ class Submits:
             except CommitUnknown:
                 await self._look_up(transaction)
             if transaction.made:
-                self._announce(list(transaction.made))
                 self._wake()
-            return await self._with_repeats(transaction)
+            await self._run_repeats(transaction)
+            return cast("Sequence[SubmitOutcome | Exception]", transaction.outcomes)
         raise Unavailable(
             "The gateway is too busy to decide this just now. Send the same request again in a moment."
         )
 
-    async def _with_repeats(self, transaction: "_Transaction") -> Sequence[SubmitOutcome | Exception]:
-        """Members whose idempotency key another member of the same transaction had are run after it."""
-        if transaction.repeats:
-            again = await self._run([transaction.batch[index] for index in transaction.repeats])
-            for index, outcome in zip(transaction.repeats, again, strict=True):
-                transaction.outcomes[index] = outcome
-        return cast("Sequence[SubmitOutcome | Exception]", transaction.outcomes)
+    async def _run_repeats(self, transaction: "_Transaction") -> None:
+        """Members whose idempotency key another member of the same transaction had: each alone, after it.
+
+        Whatever becomes of them, what has been committed stays answered: raising here would run all of it again.
+        """
+        for index in transaction.repeats:
+            try:
+                (transaction.outcomes[index],) = await self._run([transaction.batch[index]])
+            except Exception as error:  # noqa: BLE001  it is this member's own
+                transaction.outcomes[index] = error
 
     async def _look_up(self, transaction: "_Transaction") -> None:
         """The answer to COMMIT was lost: say what happened, once nothing is on its way any more.
 
+        The database may be away for a while. Raises nothing: what may have been committed must not be run again.
+        """
+        log.warning("the answer to a COMMIT of %d jobs was lost; looking them up", len(transaction.made))
+        found = await self._find_made(list(transaction.made))
+        for job_id, index in transaction.made.items():
+            if found is None:
+                transaction.outcomes[index] = Unavailable(_UNKNOWN)
+            else:
+                transaction.outcomes[index] = Accepted(job_id, found[job_id]) if job_id in found else Unavailable()
+        transaction.made = {job_id: index for job_id, index in transaction.made.items() if job_id in (found or ())}
+
+    async def _find_made(self, job_ids: Sequence[UUID]) -> dict[UUID, str] | None:
+        """Those of the jobs that are there, as JSON text; None when the database did not come back in time.
+
         The lost transaction holds the quotas' lock shared until it is decided, so whoever gets it exclusively may
         believe what it sees.
         """
-        log.warning("the answer to a COMMIT of %d jobs was lost; looking them up", len(transaction.made))
-        async with self._wiring.db.begin_plain() as plain:
-            await plain.execute(f"SELECT {EXCLUSIVE_LOCK}")
-            found = {row["id"]: row["body"] for row in await plain.fetch(_LOOK_UP, list(transaction.made))}
-        for job_id, index in transaction.made.items():
-            transaction.outcomes[index] = (
-                Accepted(job_id, found[job_id]) if job_id in found else Unavailable()
-            )
-        transaction.made = {job_id: index for job_id, index in transaction.made.items() if job_id in found}
+        give_up_at = time.monotonic() + _LOOK_UP_SECONDS
+        while True:
+            try:
+                async with self._wiring.db.begin_plain() as plain:
+                    await plain.execute(f"SELECT {EXCLUSIVE_LOCK}")
+                    return {row["id"]: row["body"] for row in await plain.fetch(_LOOK_UP, job_ids)}
+            except Exception as error:
+                if not is_database_away(error) or time.monotonic() > give_up_at:
+                    log.exception("%d jobs could not be looked up: nobody knows whether they are there", len(job_ids))
+                    return None
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 class _Transaction:
@@ -226,8 +253,7 @@ class _Transaction:
             plain, (quota.usage_id for quotas in applied.values() for quota in quotas if quota.usage_id)
         )
         held = self._decide(quoted, applied, guard)
-        await guard.write(plain)
-        await self._insert(plain, held)
+        await self._insert(plain, held, guard)
 
     def _quote(self, callers: Sequence[Any], last_used: LastUsed) -> dict[int, Quoted]:
         prices = read_prices(callers[0]["prices"])
@@ -262,7 +288,7 @@ class _Transaction:
             held.append((index, one, _held(one, usage_ids, now=self.now)))
         return held
 
-    async def _insert(self, plain: Plain, held: Sequence[tuple[int, Quoted, Held]]) -> None:
+    async def _insert(self, plain: Plain, held: Sequence[tuple[int, Quoted, Held]], guard: Guard) -> None:
         if not held:
             return
         keyed = [
@@ -278,12 +304,11 @@ class _Transaction:
             )
             if len(remembered) < len(keyed):
                 raise _RepeatsAtOnce
-        rows = await plain.fetch(_INSERT, *_columns(held), self.now)
+        rows = await plain.fetch(_INSERT, *_columns(held), self.now, *guard.raised())
         bodies = {row["id"]: row["body"] for row in rows}
         payloads = [(hold.job_id, one.submission.payload) for _, one, hold in held if one.submission.payload]
         if payloads:
             await plain.execute(_PAYLOADS, [job_id for job_id, _ in payloads], [text for _, text in payloads])
-        await write_entries(plain, [hold_entry(hold, now=self.now) for _, _, hold in held])
         for index, _, hold in held:
             self.outcomes[index] = Accepted(hold.job_id, bodies[hold.job_id])
             self.made[hold.job_id] = index

@@ -1,6 +1,8 @@
 """Following jobs at fal: one check a job at a time, on the job's own schedule, whoever is waiting for it."""
 
+import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -8,6 +10,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
+from app.db import is_database_away
 from app.fal import (
     CancelDone,
     CancelRequested,
@@ -22,6 +25,7 @@ from app.fal import (
     Trouble,
     UnknownStatus,
 )
+from app.ids import first_id
 from app.jobs.charges import charge_failure, charge_success, void
 from app.jobs.dispatch import canceled_ending
 from app.jobs.ending import Ending, Endings, error_json, fal_error_json
@@ -37,7 +41,12 @@ AT_FAL: Final = frozenset({"submitted", "running", "unconfirmed"})
 _LONGEST_TROUBLE_SECONDS: Final = 60.0
 _GONE_TWICE_WITHIN: Final = timedelta(minutes=1)
 _GONE_AT_ONCE_IS_US: Final = 10
-_UNCONFIRMED_SECONDS: Final = 60.0
+_LEASES_EVERY_SECONDS: Final = 1.0
+_CLIENT_CLOSED: Final = 499
+# A job's id tells when it was made: so the oldest are found by jobs_unfinished_idx.
+_OVERDUE: Final = """
+SELECT id FROM jobs WHERE finished_at IS NULL AND id < $1 AND status = 'queued' ORDER BY id LIMIT 100
+"""
 
 
 class Tracker:
@@ -47,29 +56,47 @@ class Tracker:
         self._wiring = wiring
         self._hub = hub
         self._endings = endings
-        self._moves = Moves(wiring.db)
+        self._moves = Moves(wiring)
         self._checking: set[UUID] = set()
+        self._again: dict[UUID, Claimed] = {}
         self._troubles = 0
+        self._quiet_until = 0.0
+        self._leases_looked_at = 0.0
         self.loop = Loop("track", self._turn, places=CHECKS_AT_ONCE)
 
     async def _turn(self, free: int) -> int:
-        lost = await self._moves.unconfirm_lost()
-        if lost:
-            log.warning("%d jobs were being sent when their dispatcher ended; an admin must resolve them", len(lost))
-            self._hub.announce(lost)
-        claimed = await self._moves.claim_tracked(free, poll_seconds=self._wiring.settings.poll_seconds)
+        if time.monotonic() - self._leases_looked_at > _LEASES_EVERY_SECONDS:
+            await self._take_lost()
+            self._leases_looked_at = time.monotonic()
+        claimed = await self._moves.claim_tracked(free)
         for job in claimed:
             if job.job_id not in self._checking:
                 self._checking.add(job.job_id)
                 self.loop.start(self._check(job))
+            elif job.cancel_requested_at is not None:
+                self._again[job.job_id] = job  # fal is slow: the cancel need not wait for the next claim
         return len(claimed)
+
+    async def _take_lost(self) -> None:
+        lost = await self._moves.unconfirm_lost()
+        if lost:
+            log.warning("%d jobs were being sent when their dispatcher ended; an admin must resolve them", len(lost))
+            self._hub.announce(lost)
 
     async def _check(self, job: Claimed) -> None:
         try:
-            if job.ref is not None:
+            if job.ref is not None and not self.loop.is_stopping:
                 await self._ask(job, job.ref)
+        except Exception as error:
+            if not is_database_away(error):
+                await self._unconfirm_if_late(job)  # what cannot be stored must not be followed for ever
+            raise
         finally:
             self._checking.discard(job.job_id)
+            again = self._again.pop(job.job_id, None)
+            if again is not None and again.cancel_requested_at != job.cancel_requested_at:
+                self._checking.add(job.job_id)
+                self.loop.start(self._check(again))
 
     async def _ask(self, job: Claimed, ref: RequestRef) -> None:
         if job.cancel_requested_at is not None and job.attempt_outcome != "cancel_asked":
@@ -106,7 +133,7 @@ class Tracker:
             return
         if (job.status, job.queue_position) == (status, position) and job.gone_at is None:
             return  # nothing new: the claim has already set the next check
-        if await self._moves.seen(job, status, position=position, now=self._wiring.clock()):
+        if await self._moves.seen(job, status, position=position):
             self._hub.announce([job.job_id])
 
     def _is_late(self, job: Claimed) -> bool:
@@ -122,8 +149,8 @@ class Tracker:
         if not self._is_late(job):
             return False
         if job.status == "unconfirmed":
-            await self._moves.check_later(job, after_seconds=_UNCONFIRMED_SECONDS)
-        elif await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
+            return True
+        if await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
             log.warning("job_%s is past its deadline: unconfirmed, asked about once a minute", job.job_id.hex)
             self._hub.announce([job.job_id])
         return True
@@ -141,19 +168,26 @@ class Tracker:
 
     async def _gone(self, job: Claimed) -> None:
         """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
+        if await self._unconfirm_if_late(job):
+            return
         now = self._wiring.clock()
         if job.fal_key_id != self._wiring.fal.key_id:
             await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
             return
         at_once = await self._moves.gone(job, now=now)
         if at_once >= _GONE_AT_ONCE_IS_US:
-            log.warning("fal says of %d jobs that it does not know them: check FAL_KEY and FAL_QUEUE_URL", at_once)
+            self._warn_of_gone(at_once)
         elif job.gone_at is not None and now - job.gone_at >= _GONE_TWICE_WITHIN and job.status != "unconfirmed":
             if await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
                 log.warning("job_%s: fal no longer knows it; an admin must resolve it", job.job_id.hex)
                 self._hub.announce([job.job_id])
             return
         await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
+
+    def _warn_of_gone(self, at_once: int) -> None:
+        if time.monotonic() > self._quiet_until:
+            self._quiet_until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
+            log.warning("fal says of %d jobs that it does not know them: check FAL_KEY and FAL_QUEUE_URL", at_once)
 
     async def _read_result(self, job: Claimed, ref: RequestRef, completed: Completed) -> None:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):
@@ -173,7 +207,9 @@ class Tracker:
                 await self._slow_down(job, trouble)
 
     async def _fail(self, job: Claimed, failed: Failed) -> None:
-        if failed.canceled:
+        asked_for = job.cancel_requested_at is not None and failed.error.code == _CLIENT_CLOSED
+        canceled = failed.canceled or asked_for
+        if canceled:
             error = error_json(
                 code="canceled",
                 title="Canceled",
@@ -184,11 +220,11 @@ class Tracker:
             )
         else:
             error = fal_error_json(failed.error)
-        status = "canceled" if failed.canceled else "failed"
+        status = "canceled" if canceled else "failed"
         await self._end(job, status, charge=charge_failure(failed), output=None, error=error)
 
     async def _requeue(self, job: Claimed) -> None:
-        """fal let go of a job it never started: free, so it is sent anew."""
+        """Send it anew: fal let go of it before it started, which is free."""
         if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1):
             self._hub.announce([job.job_id])
             return
@@ -212,23 +248,22 @@ async def end_overdue(wiring: Wiring, endings: Endings) -> int:
     """End the jobs that waited in `queued` longer than QUEUE_SECONDS: free. Returns how many."""
     cutoff = wiring.clock() - timedelta(seconds=wiring.settings.queue_seconds)
     async with wiring.db.plain() as plain:
-        rows = await plain.fetch(
-            "SELECT id FROM jobs WHERE finished_at IS NULL AND status = 'queued' AND created_at < $1 LIMIT 100", cutoff
-        )
-    for row in rows:
-        await endings.end(
-            Ending(
-                job_id=row["id"],
-                was=frozenset({"queued"}),
-                attempt_id=None,
-                status="failed",
-                charge=void("waited longer than QUEUE_SECONDS: never sent"),
-                error=error_json(
-                    code="queue-timeout",
-                    title="Queue timeout",
-                    detail="fal took no job for too long. Nothing was charged; ask again.",
-                    retryable=True,
-                ),
-            )
-        )
+        rows = await plain.fetch(_OVERDUE, first_id(cutoff))
+    await asyncio.gather(*(endings.end(_overdue(row["id"])) for row in rows))
     return len(rows)
+
+
+def _overdue(job_id: UUID) -> Ending:
+    return Ending(
+        job_id=job_id,
+        was=frozenset({"queued"}),
+        attempt_id=None,
+        status="failed",
+        charge=void("waited longer than QUEUE_SECONDS: never sent"),
+        error=error_json(
+            code="queue-timeout",
+            title="Queue timeout",
+            detail="fal took no job for too long. Nothing was charged; ask again.",
+            retryable=True,
+        ),
+    )

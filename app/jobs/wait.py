@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from app.db import is_database_away
 from app.jobs.read import Asked, Seen
 from app.jobs.rooms import Rooms
 from app.problems import Problem
@@ -51,6 +52,10 @@ async def stream_events(rooms: Rooms, secret_hash: bytes, job_id: UUID, first: S
                 seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
             except Problem:
                 return
+            except Exception as error:
+                if not is_database_away(error):
+                    raise
+                return  # the caller connects again
 
 
 def _asked(rooms: Rooms, secret_hash: bytes, job_id: UUID) -> Asked:

@@ -31,12 +31,15 @@ WITH told AS (
            count(*) FILTER (WHERE e.kind = 'hold') AS holds,
            count(*) FILTER (WHERE e.kind IN ('settle', 'void')) AS resolved,
            coalesce(sum(e.amount_usd) FILTER (WHERE e.kind = 'hold'), 0) AS hold_usd,
+           coalesce(sum(e.seconds) FILTER (WHERE e.kind = 'hold'), 0) AS hold_seconds,
            coalesce(sum(e.amount_usd) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS charged
     FROM jobs j LEFT JOIN entries e ON e.job_id = j.id GROUP BY j.id
 )
 SELECT id, 'holds' AS what, holds::text AS found, '1' AS expected FROM told WHERE holds <> 1
 UNION ALL
 SELECT id, 'hold', hold_usd::text, quoted_usd::text FROM told WHERE hold_usd <> quoted_usd
+UNION ALL
+SELECT id, 'seconds of the hold', hold_seconds::text, seconds::text FROM told WHERE hold_seconds <> seconds
 UNION ALL
 SELECT id, 'settles and voids', resolved::text, CASE WHEN finished_at IS NULL THEN '0' ELSE '1' END
 FROM told WHERE resolved <> CASE WHEN finished_at IS NULL THEN 0 ELSE 1 END

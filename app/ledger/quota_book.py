@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Text, and_, cast, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
@@ -18,8 +17,8 @@ from app.ids import new_id, parse, show
 from app.ledger.quotas import Applied, Quota, Scope
 from app.ledger.shapes import QuotaBody, QuotaPatch, QuotaQuery, QuotaShown
 from app.ledger.tables import quota_usage, quotas
-from app.ledger.usage import fill
-from app.ledger.windows import window_at
+from app.ledger.usage import CLOCKS_AGREE_WITHIN, fill
+from app.ledger.windows import Window
 from app.problems import InvalidInput, NameTaken, NotFound
 
 _TABLES: Final = {"team": teams, "user": users, "key": keys}
@@ -64,13 +63,13 @@ async def change_quota(tx: Tx, quota_id: UUID, patch: QuotaPatch, *, actor: Acto
     return after
 
 
-async def delete_quota(tx: Tx, quota_id: UUID, *, actor: Actor, now: datetime, zone: ZoneInfo) -> None:
+async def delete_quota(tx: Tx, quota_id: UUID, *, actor: Actor, now: datetime) -> None:
     """Delete it. A default that is in force again counts what was held meanwhile. Raises NotFound."""
     await lock_quotas(tx)
     row = await _find(tx, quota_id, actor)
     await tx.execute(update(quotas).where(quotas.c.id == quota_id).values(deleted_at=now))
     if row["scope_id"]:
-        await _refill_default(tx, row, now=now, zone=zone)
+        await _refill_default(tx, row, now=now)
     await _log(tx, actor, "quota.deleted", before=_shown(row), after=None, now=now)
 
 
@@ -171,8 +170,11 @@ def _hex(column: ColumnElement[UUID]) -> Any:
     return func.replace(cast(column, Text), "-", "")
 
 
-async def _refill_default(tx: Tx, deleted: dict[str, Any], *, now: datetime, zone: ZoneInfo) -> None:
-    """Windows of the default that now applies again: they have not seen what was held under the deleted quota."""
+async def _refill_default(tx: Tx, deleted: dict[str, Any], *, now: datetime) -> None:
+    """Windows of the default that now applies again: they have not seen what was held under the deleted quota.
+
+    Also those that have just ended: a submit may have read its clock before midnight and wait for our lock.
+    """
     plain = await plain_of(tx)
     ends_with = f"/{deleted['scope_id']}" if deleted["scope"] == "end_user" else None
     subject = (
@@ -181,7 +183,13 @@ async def _refill_default(tx: Tx, deleted: dict[str, Any], *, now: datetime, zon
         else quota_usage.c.subject == deleted["scope_id"]
     )
     found = await tx.execute(
-        select(quotas, quota_usage.c.id.label("usage_id"), quota_usage.c.subject)
+        select(
+            quotas,
+            quota_usage.c.id.label("usage_id"),
+            quota_usage.c.subject,
+            quota_usage.c.starts_at,
+            quota_usage.c.ends_at,
+        )
         .join(quota_usage, quota_usage.c.quota_id == quotas.c.id)
         .where(
             quotas.c.scope == deleted["scope"],
@@ -190,7 +198,7 @@ async def _refill_default(tx: Tx, deleted: dict[str, Any], *, now: datetime, zon
             quotas.c.window.is_not_distinct_from(deleted["window"]),
             quotas.c.deleted_at.is_(None),
             subject,
-            quota_usage.c.starts_at == window_at(deleted["window"], now, zone).starts_at,
+            or_(quota_usage.c.ends_at.is_(None), quota_usage.c.ends_at > now - CLOCKS_AGREE_WITHIN),
         )
     )
     for row in found.mappings().all():
@@ -203,7 +211,7 @@ async def _refill_default(tx: Tx, deleted: dict[str, Any], *, now: datetime, zon
             row["maximum"],
             row["created_at"],
         )
-        window = window_at(quota.window, now, zone)
+        window = Window(row["starts_at"], row["ends_at"])
         await fill(plain, Applied(quota, row["subject"], window, row["usage_id"]), row["usage_id"])
 
 

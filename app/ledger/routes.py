@@ -118,7 +118,7 @@ async def delete_quota(quota_id: Annotated[str, Path(alias="id")], actor: Keeper
     """Delete a quota."""
     found = found_id("quota", quota_id)
     async with wired.db.begin() as tx:
-        await quota_book.delete_quota(tx, found, actor=actor, now=wired.clock(), zone=wired.settings.zone)
+        await quota_book.delete_quota(tx, found, actor=actor, now=wired.clock())
     return Response(status_code=204)
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from app.db import Plain
 from app.ids import new_id
 from app.ledger.entries import Entry, write_entries
-from app.ledger.holds import ZERO
+from app.ledger.holds import SHARED_LOCK, ZERO
 from app.ledger.windows import local_date
 
 
@@ -80,17 +80,19 @@ DO UPDATE SET charged_usd = s.charged_usd + excluded.charged_usd, seconds = s.se
 Metrics = Mapping[UUID, str]
 
 
+async def keep_quotas_still(plain: Plain) -> None:
+    """Take the quotas' lock, shared: until the transaction ends no quota changes and no window is filled anew.
+
+    A statement of its own, because a statement sees what was committed before it began, not before it got the lock:
+    which windows a job remembers must be read after it.
+    """
+    await plain.execute(f"SELECT {SHARED_LOCK}")
+
+
 async def lock_windows(plain: Plain, usage_ids: set[UUID]) -> Metrics:
-    """Lock these windows in the order of their ids; the shared advisory lock must be held. Their metrics, by id."""
+    """Lock these windows in the order of their ids; quotas must be kept still. Their metrics, by id."""
     rows = await plain.fetch(_LOCK, sorted(usage_ids)) if usage_ids else []
     return {row["id"]: row["metric"] for row in rows}
-
-
-def hold_entry(held: Held, *, now: datetime) -> Entry:
-    """The row that promises a job's money."""
-    return _entry(
-        held, id_=held.job_id, kind="hold", source="job", usd=held.usd, seconds=held.seconds, now=now
-    )
 
 
 async def resolve_holds(
@@ -216,7 +218,7 @@ async def _write(
             _MOVE, list(moves), [used for used, _ in moves.values()], [held for _, held in moves.values()]
         )
     await write_entries(plain, rows)
-    charged = [row for row in rows if row.kind != "void" and row.amount_usd]
+    charged = [row for row in rows if row.kind != "void" and (row.amount_usd or row.seconds)]
     if charged:
         day = local_date(now, zone)
         await plain.execute(

@@ -21,7 +21,7 @@ _LAST_CHANGE: Final = """
 SELECT max(greatest(created_at, deleted_at)) FROM quotas
 WHERE scope = $1 AND metric = $2 AND "window" IS NOT DISTINCT FROM $3
 """
-_CLOCKS_AGREE_WITHIN: Final = timedelta(minutes=5)
+CLOCKS_AGREE_WITHIN: Final = timedelta(minutes=5)
 
 # The ledger reads jobs' rows in this file and in `audit`, nowhere else: which windows a job remembers is written on
 # the job, and these two must know it.
@@ -83,7 +83,7 @@ async def _may_have_jobs(plain: Plain, applied: Applied) -> bool:
     """
     quota = applied.quota
     changed_at = await plain.fetchval(_LAST_CHANGE, quota.scope, quota.metric, quota.window)
-    return changed_at is None or bool(changed_at > applied.window.starts_at - _CLOCKS_AGREE_WITHIN)
+    return changed_at is None or bool(changed_at > applied.window.starts_at - CLOCKS_AGREE_WITHIN)
 
 
 async def fill(plain: Plain, applied: Applied, usage_id: UUID) -> None:

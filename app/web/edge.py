@@ -44,7 +44,8 @@ class Edge:
             await send(message)
 
         if scope["method"] not in {"GET", "HEAD"}:
-            receive = _Limited(receive, self._limit(scope["path"]), scope)
+            limit = self._limit(scope["path"])
+            receive = _Limited(receive, limit, scope, drain_bytes=self._max_body_bytes * _DRAIN_FACTOR)
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
@@ -61,11 +62,14 @@ class Edge:
 class _Limited:
     """A request's body that refuses to be longer than allowed, whatever Content-Length says."""
 
-    def __init__(self, receive: Receive, limit: int, scope: Scope) -> None:
+    def __init__(self, receive: Receive, limit: int, scope: Scope, *, drain_bytes: int) -> None:
         self._receive = receive
         self._limit = limit
+        self._drain_bytes = drain_bytes
         self._received = 0
-        self._announced = next((_length(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+        headers = dict(scope["headers"])
+        self._announced = _length(headers.get(b"content-length", b""))
+        self._sends_when_told = headers.get(b"expect", b"").lower() == b"100-continue"
 
     async def __call__(self) -> Message:
         if self._announced > self._limit:
@@ -78,8 +82,9 @@ class _Limited:
 
     async def _refuse(self) -> None:
         """Read some of the rest first: a client that is still writing would never see the answer."""
+        is_coming = not (self._sends_when_told and self._received == 0)
         self._announced = 0
-        while self._received <= self._limit * _DRAIN_FACTOR:
+        while is_coming and self._received <= self._drain_bytes:
             message = await self._receive()
             self._received += len(message.get("body", b""))
             if not message.get("more_body", False):

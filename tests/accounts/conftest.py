@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.db import Database
+from app.settings import Settings
 
 from .office import Office
 
 
 @pytest.fixture
-async def office(db: Database) -> AsyncIterator[Office]:
-    office = Office(db)
+async def office(settings: Settings) -> AsyncIterator[Office]:
+    office = Office(settings)
     await office.open()
     yield office
-    await office.client.aclose()
+    await office.close()

@@ -1,25 +1,24 @@
 """An office of two teams to test with: each role has somebody, each somebody a key, and the clock is ours."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import httpx
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import SecretStr
 
 from app.accounts import keys, teams, users
 from app.accounts.callers import COMMAND_LINE, Role
 from app.accounts.last_used import LastUsed
-from app.accounts.routes import router
 from app.accounts.shapes import KeyBody, MadeKey, Team, TeamBody, User, UserBody
 from app.db import Database
 from app.ids import show
-from app.problems import MEDIA_TYPE, InvalidInput, Problem, pointer
+from app.main import create_app
+from app.settings import Settings
+from app.wiring import unwire
+from tests.conftest import ADMIN_KEY
 
-ADMIN_SECRET: Final = "the-admin-key-of-this-office"
+ADMIN_SECRET: Final = ADMIN_KEY
 START: Final = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
@@ -52,54 +51,18 @@ class Somebody:
         return show("key", self.key.id)
 
 
-@dataclass(frozen=True)
-class StandInSettings:
-    """The one setting that accounts ask for."""
-
-    admin_key: SecretStr | None = field(default_factory=lambda: SecretStr(ADMIN_SECRET))
-
-
-@dataclass(frozen=True)
-class StandInWiring:
-    """What routes of accounts use of the real one."""
-
-    settings: StandInSettings
-    db: Database
-    clock: Clock
-
-
-def an_app(wiring: StandInWiring) -> FastAPI:
-    """The routes of accounts alone, with refusals as the whole application renders them."""
-    app = FastAPI()
-    app.state.wiring = wiring
-    app.state.last_used = LastUsed()
-    app.include_router(router)
-
-    @app.exception_handler(Problem)
-    async def refuse(_: Request, problem: Problem) -> Response:
-        body = problem.body(base_url="http://gateway", request_id="r")
-        return Response(body, problem.status, problem.headers, MEDIA_TYPE)
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse_input(request: Request, error: RequestValidationError) -> Response:
-        faults = [
-            {"pointer": pointer(fault["loc"][1:]), "detail": fault["msg"]}
-            if fault["loc"][0] == "body"
-            else {"parameter": str(fault["loc"][-1]), "detail": fault["msg"]}
-            for fault in error.errors()
-        ]
-        return await refuse(request, InvalidInput(faults))
-
-    return app
+def told(answer: httpx.Response) -> tuple[int, dict[str, Any]]:
+    """All that an answer tells, but for its own number."""
+    return answer.status_code, {name: value for name, value in answer.json().items() if name != "request_id"}
 
 
 class Office:
     """Film has a member, a lead, finance and an admin; Print has a member and a lead."""
 
-    def __init__(self, db: Database) -> None:
-        self.db = db
+    def __init__(self, settings: Settings) -> None:
         self.clock = Clock()
-        self.app = an_app(StandInWiring(StandInSettings(), db, self.clock))
+        self.app = create_app(settings, clock=self.clock, work=False)
+        self.db: Database = self.app.state.wiring.db
         self.last_used: LastUsed = self.app.state.last_used
         transport = httpx.ASGITransport(app=self.app)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
@@ -114,6 +77,11 @@ class Office:
         self.admin = await self.somebody("Ada", "admin")
         self.other_member = await self.somebody("Max", "member", team=self.print)
         self.other_lead = await self.somebody("Leo", "lead", team=self.print)
+
+    async def close(self) -> None:
+        """Leave it."""
+        await self.client.aclose()
+        await unwire(self.app.state.wiring)
 
     async def team(self, name: str) -> Team:
         async with self.db.begin() as tx:

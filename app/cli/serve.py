@@ -1,0 +1,85 @@
+"""`falgate serve`: the gateway, once everything it stands on has been looked at."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from app.cli.boxed_fal import running_sandbox
+from app.cli.database import Decided, Given, embedded_option, open_database, settings_with_database
+from app.cli.installation import require_installation
+from app.cli.refusals import Refusal
+from app.cli.server import Server, Workers, listen, uvicorn_config
+from app.logs import set_up_logs
+from app.settings import from_environment
+
+log = logging.getLogger("falgate")
+
+
+@click.command
+@embedded_option
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on one port.")
+def command(*, embedded: bool, workers: int) -> None:
+    """Serve the gateway until SIGTERM or Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    with settings_with_database(embedded=embedded) as given:
+        settings = given.settings
+        set_up_logs(level=settings.log_level, layout=settings.log_format, secrets=settings.secrets)
+        asyncio.run(_require_database(given, embedded=embedded))
+        with _fal_of(given) as ready:
+            if workers == 1:
+                _serve_here(ready)
+            else:
+                _serve_in_workers(ready, workers)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Before there is a server: undo what was started. A second signal must not disturb that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+async def _require_database(given: Given, *, embedded: bool) -> None:
+    migrate = "falgate migrate --embedded" if embedded else "falgate migrate"
+    async with open_database(given.settings) as db:
+        warning = await require_installation(db, settings=given.settings, migrate=migrate)
+    if warning:
+        log.warning(warning)
+
+
+@contextmanager
+def _fal_of(given: Given) -> Iterator[Given]:
+    """The fal that is configured or, for FAL_KEY=sandbox, our own, which alone is then called."""
+    if not given.settings.is_sandbox:
+        yield given
+        return
+    with running_sandbox() as url:
+        log.warning("FAL_KEY=sandbox: videos and dollars are play money, fal is the built-in one at %s", url)
+        decided: Decided = {**given.decided, "fal_queue_url": url}
+        yield Given(from_environment(**decided), decided)
+
+
+def _serve_here(given: Given) -> None:
+    from app.main import create_app  # noqa: PLC0415  a supervisor of workers carries none of it
+
+    app = create_app(given.settings)
+    with listen(given.settings.host, given.settings.port) as listener:
+        Server(uvicorn_config(app, given.settings)).run([listener])
+
+
+def _serve_in_workers(given: Given, workers: int) -> None:
+    from app.cli.worker import hand_down  # noqa: PLC0415
+
+    hand_down(given.decided)
+    with listen(given.settings.host, given.settings.port) as listener:
+        supervisor = Workers(uvicorn_config("app.cli.worker:make_app", given.settings, workers=workers), listener)
+        supervisor.run()
+    if supervisor.has_failed:
+        raise Refusal("A worker could not start; the log above says why.")

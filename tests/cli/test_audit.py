@@ -1,0 +1,21 @@
+"""`falgate audit`: nothing to say, or every difference."""
+
+from pathlib import Path
+
+from tests.cli.commands import falgate, real
+from tests.embedded.owners import query
+
+
+def test_it_agrees_or_lists_every_difference(database_url: str, tmp_path: Path) -> None:
+    assert falgate("audit", folder=tmp_path, **real(database_url)) == (0, "the ledger agrees\n", "")
+    for team in (1, 2):
+        ids = ", ".join(["gen_random_uuid()"] * 3)
+        query(
+            database_url,
+            "INSERT INTO spend_daily (day, team_id, user_id, key_id, model, charged_usd, seconds)"
+            f" VALUES ('2026-01-0{team}', {ids}, 'kling-2.1-master', 1.40, 5)",
+        )
+    done = falgate("audit", folder=tmp_path, **real(database_url))
+    assert done.code == 1
+    assert done.err == ""
+    assert [line.partition(" ")[0] for line in done.out.splitlines()] == ["spend_daily", "spend_daily"]

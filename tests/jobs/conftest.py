@@ -1,0 +1,60 @@
+"""One sandbox process for all these tests, swept after each; gateways that poll it quickly."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from app.embedded import EmbeddedPostgres
+from app.settings import Settings
+from tests.conftest import settings_for
+from tests.jobs.hand import Hand, by_hand
+from tests.sandbox.running import Sandbox, run_sandbox
+
+SPEED = 200.0  # a job takes 20 ms
+POLL_SECONDS = 0.05
+
+
+@pytest.fixture(scope="package")
+def shared_sandbox() -> Iterator[Sandbox]:
+    with run_sandbox("--speed", str(SPEED), "--exit-with-parent") as (sandbox, _):
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+    yield shared_sandbox
+    shared_sandbox.http.delete("/_sandbox/faults")
+    shared_sandbox.http.delete("/_sandbox/requests")
+    shared_sandbox.set_clock(speed=SPEED)
+
+
+def settings_at(database_url: str, fal_queue_url: str, **more: str) -> Settings:
+    """Settings of a gateway in front of this fal."""
+    return settings_for(
+        database_url, **({"fal_queue_url": fal_queue_url, "poll_seconds": str(POLL_SECONDS)} | more)
+    )
+
+
+@pytest.fixture
+def at_sandbox(database_url: str, sandbox: Sandbox) -> Settings:
+    return settings_at(database_url, sandbox.url)
+
+
+@pytest.fixture
+async def hand(settings: Settings) -> AsyncIterator[Hand]:
+    async with by_hand(settings) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres: EmbeddedPostgres, template: str, request: pytest.FixtureRequest) -> str:
+    name = f"module_{request.module.__name__.rpartition('.')[2]}"
+    postgres.create_database(name, template)
+    return postgres.dsn(name)
+
+
+@pytest.fixture
+async def hands(module_database_url: str) -> AsyncIterator[Hand]:
+    """As `hand`, on one database for the whole module: for tests that end every job they make."""
+    async with by_hand(settings_for(module_database_url), shared=True) as made:
+        yield made

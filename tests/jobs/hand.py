@@ -1,0 +1,234 @@
+"""A gateway whose loops are turned by hand, in front of a fal whose answers are scripted."""
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+
+from app import main
+from app.fal import (
+    Accepted,
+    BillableUnits,
+    CancelRequested,
+    Failed,
+    FalError,
+    InProgress,
+    RequestRef,
+    Succeeded,
+    alias_ref,
+)
+from app.jobs.loop import Loop
+from app.jobs.rooms import Rooms
+from app.ledger.audit import audit
+from app.settings import Settings
+from app.wiring import Wiring, wire
+from tests.gateway import Gateway, Person
+
+TEXT = "fal-ai/kling-video/v2.1/master/text-to-video"
+VIDEO: dict[str, object] = {"video": {"url": "https://fal.media/files/boat.mp4"}}
+FIVE = BillableUnits("5", Decimal(5))
+_numbers = itertools.count(1)
+
+
+def accepted(fal_request_id: str | None = None) -> Accepted:
+    return Accepted(alias_ref(TEXT, fal_request_id or f"request-{next(_numbers)}"), 0)
+
+
+def succeeded(billable: BillableUnits | None = FIVE) -> Succeeded:
+    return Succeeded(VIDEO, billable)
+
+
+def failed(code: int, billable: BillableUnits | None = None, *, type_: str = "", **flags: bool) -> Failed:
+    error = FalError(code, type_ or None, "Title", "detail", retryable=False, body={})
+    return Failed(error, billable, **({"start_deadline": False, "canceled": False} | flags))
+
+
+START_DEADLINE = failed(504, type_="request_timeout", start_deadline=True)
+
+
+class ScriptedFal:
+    """Answers each call with what was scripted for it next, else with a good day's answer."""
+
+    key_id = "the-key"
+    longest_seconds = 60.0
+
+    def __init__(self) -> None:
+        self.script: defaultdict[str, deque[Any]] = defaultdict(deque)
+        self.calls: list[tuple[str, str]] = []
+        self.always: dict[tuple[str, str], Any] = {}
+        self.during: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    def answer(self, call: str, *answers: Any) -> None:
+        self.script[call].extend(answers)
+
+    def count(self, call: str) -> int:
+        return sum(name == call for name, _ in self.calls)
+
+    async def submit(self, endpoint: str, body: dict[str, Any], *, start_seconds: int, send_by: float) -> Any:
+        del start_seconds, send_by
+        return await self._next("submit", f"{endpoint} {body['prompt']}") or accepted()
+
+    async def status(self, ref: RequestRef) -> Any:
+        return await self._next("status", ref.fal_request_id) or InProgress()
+
+    async def result(self, ref: RequestRef, completed: Any) -> Any:
+        del completed
+        return await self._next("result", ref.fal_request_id) or succeeded()
+
+    async def cancel(self, ref: RequestRef) -> Any:
+        return await self._next("cancel", ref.fal_request_id) or CancelRequested()
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def _next(self, call: str, about: str) -> Any:
+        self.calls.append((call, about))
+        if call in self.during:
+            await self.during[call]()
+        answer = self.always.get((call, about)) or (self.script[call].popleft() if self.script[call] else None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Clock:
+    """The gateway's clock, which a test may move on."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def move(self, **by: float) -> None:
+        self.ahead += timedelta(**by)
+
+
+class Hand:
+    """The loops' turns, one by one."""
+
+    def __init__(self, gateway: Gateway, fal: ScriptedFal, clock: Clock, person: Person) -> None:
+        self.gateway = gateway
+        self.fal = fal
+        self.clock = clock
+        self.person = person
+        self.rooms: Rooms = gateway.app.state.rooms
+
+    async def submit(self, prompt: str = "a boat", **fields: Any) -> str:
+        answer = await self.gateway.submit(self.person, prompt, **fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        return await self.gateway.job(self.person, job_id)
+
+    async def status(self, job_id: str) -> str:
+        return str((await self.job(job_id))["status"])
+
+    async def cancel(self, job_id: str) -> int:
+        answer = await self.gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=self.person.headers)
+        return answer.status_code
+
+    async def resolve(self, job_id: str, **body: Any) -> int:
+        headers = {"Authorization": "Bearer admin-key-of-the-tests-0001"}
+        answer = await self.gateway.client.post(
+            f"/v1/jobs/{job_id}/resolve", json={"note": "looked it up", **body}, headers=headers
+        )
+        return answer.status_code
+
+    async def row(self, job_id: str) -> dict[str, Any]:
+        return (await self.sql("SELECT * FROM jobs WHERE id = $1", job_id[4:]))[0]
+
+    async def attempts(self, job_id: str) -> list[dict[str, Any]]:
+        return await self.sql("SELECT * FROM attempts WHERE job_id = $1 ORDER BY sent_at", job_id[4:])
+
+    async def entries(self, job_id: str) -> list[tuple[str, str, str | None]]:
+        rows = await self.sql("SELECT * FROM entries WHERE job_id = $1 ORDER BY booked_at, id", job_id[4:])
+        return [(row["kind"], f"{row['amount_usd']:.2f}", row["mark"]) for row in rows]
+
+    async def sql(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+        async with self.gateway.wiring.db.plain() as plain:
+            return [dict(row) for row in await plain.fetch(statement, *arguments)]
+
+    async def send(self) -> None:
+        """One turn of the dispatcher, with all that is queued due, to its end."""
+        await self.begin_sending()
+        await rest(self.rooms.dispatcher.loop)
+
+    async def begin_sending(self) -> None:
+        await self.sql("UPDATE jobs SET next_check_at = now() WHERE status = 'queued'")
+        self.rooms.dispatcher._paused_until = 0.0
+        await self.rooms.dispatcher._turn(64)
+
+    async def check(self) -> None:
+        """One turn of the tracker, with all that is followed due, to its end."""
+        await self.begin_checking()
+        await rest(self.rooms.tracker.loop)
+
+    async def begin_checking(self) -> None:
+        await self.sql(
+            "UPDATE jobs SET next_check_at = now() WHERE next_check_at IS NOT NULL AND status NOT IN ('queued', 'submitting')"
+        )
+        await self.rooms.tracker._turn(100)
+
+    async def lose_leases(self) -> None:
+        """The dispatchers of all that is being sent are thought to be dead."""
+        await self.sql("UPDATE jobs SET next_check_at = now() WHERE status = 'submitting'")
+        self.rooms.tracker._leases_looked_at = 0.0
+        await self.rooms.tracker._turn(100)
+        await rest(self.rooms.tracker.loop)
+
+    async def follow_strays(self) -> None:
+        await self.sql("UPDATE attempts SET stray_check_at = now() WHERE stray_check_at IS NOT NULL")
+        await self.rooms.strays._turn(10)
+        await rest(self.rooms.strays.loop)
+
+    async def at_fal(self, status: str = "submitted", prompt: str = "a boat") -> str:
+        """A job that fal has, in this status."""
+        job_id = await self.submit(prompt)
+        await self.send()
+        if status == "running":
+            await self.check()
+        if status == "unconfirmed":
+            await self.sql("UPDATE jobs SET status = 'unconfirmed' WHERE id = $1", job_id[4:])
+        assert await self.status(job_id) == status
+        return job_id
+
+    async def assert_books_agree(self) -> None:
+        assert await audit(self.gateway.wiring.db, zone=self.gateway.wiring.settings.zone) == []
+
+
+async def rest(loop: Loop) -> None:
+    """Until all work that the loop has started is done."""
+    while loop._working:
+        await asyncio.wait(set(loop._working))
+
+
+@asynccontextmanager
+async def by_hand(settings: Settings, *, shared: bool = False) -> AsyncIterator[Hand]:
+    """A gateway that neither sends nor tracks but when a test says so; the ledger agrees with itself afterwards."""
+    fal, clock = ScriptedFal(), Clock()
+
+    def wired(given: Settings, *, clock: Callable[[], datetime]) -> Wiring:
+        return replace(wire(given, clock=clock), fal=fal)  # type: ignore[arg-type]
+
+    with patch.object(main, "wire", wired):
+        app = main.create_app(settings, clock=clock, work=False)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+        async with app.router.lifespan_context(app), client:
+            gateway = Gateway(app, "http://gateway", client)
+            gateway._made = next(_numbers) * 10 if shared else 0  # names of teams are unique
+            if not shared:
+                await gateway.set_quota("1000")
+                await gateway.set_quota(1000, "in_flight", None)
+            hand = Hand(gateway, fal, clock, await gateway.make_person())
+            yield hand
+            await hand.assert_books_agree()
