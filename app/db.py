@@ -89,9 +89,11 @@ class Database:
         Not `durable`: a crash of Postgres may forget it (for leases and sightings, never for money).
         Raises CommitUnknown when the answer to COMMIT was lost.
         """
-        async with self._engine.connect() as connection:
-            async with _transaction(connection, await plain_of(connection), durable=durable):
-                yield connection
+        async with (
+            self._engine.connect() as connection,
+            _transaction(connection, await plain_of(connection), durable=durable),
+        ):
+            yield connection
 
     @asynccontextmanager
     async def begin_plain(self, *, durable: bool = True) -> AsyncIterator[Plain]:
@@ -159,9 +161,7 @@ async def _roll_back(connection: AsyncConnection, plain: Plain) -> None:
 def is_database_away(error: BaseException) -> bool:
     """Whether this error says that Postgres could not be reached, rather than that a statement was wrong."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or (
-            error.orig is not None and is_database_away(_driver_error(error.orig))
-        )
+        return error.connection_invalidated or (error.orig is not None and is_database_away(_driver_error(error.orig)))
     away: tuple[type[BaseException], ...] = (
         PoolTimeout,
         CommitUnknown,

@@ -40,9 +40,7 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str | None, Field(description="`next_cursor` of the page before.", max_length=200)] = (
-        None
-    )
+    cursor: Annotated[str | None, Field(description="`next_cursor` of the page before.", max_length=200)] = None
 
 
 Listing = Annotated[ListQuery, Query()]

@@ -20,11 +20,7 @@ def new_id(now: datetime) -> UUID:
     """A UUID of version 7 (RFC 9562) made at `now`: 48 bits of milliseconds, 74 random bits."""
     bits = secrets.randbits(74)
     return UUID(
-        int=(_milliseconds(now) << 80)
-        | (0x7 << 76)
-        | ((bits >> 62) << 64)
-        | (0b10 << 62)
-        | (bits & ((1 << 62) - 1))
+        int=(_milliseconds(now) << 80) | (0x7 << 76) | ((bits >> 62) << 64) | (0b10 << 62) | (bits & ((1 << 62) - 1))
     )
 
 
@@ -73,16 +69,8 @@ def _schema(prefix: str) -> WithJsonSchema:
 TeamId = Annotated[UUID, BeforeValidator(_parser("team")), PlainSerializer(_shower("team")), _schema("team")]
 UserId = Annotated[UUID, BeforeValidator(_parser("user")), PlainSerializer(_shower("user")), _schema("user")]
 KeyId = Annotated[UUID, BeforeValidator(_parser("key")), PlainSerializer(_shower("key")), _schema("key")]
-QuotaId = Annotated[
-    UUID, BeforeValidator(_parser("quota")), PlainSerializer(_shower("quota")), _schema("quota")
-]
-PriceId = Annotated[
-    UUID, BeforeValidator(_parser("price")), PlainSerializer(_shower("price")), _schema("price")
-]
+QuotaId = Annotated[UUID, BeforeValidator(_parser("quota")), PlainSerializer(_shower("quota")), _schema("quota")]
+PriceId = Annotated[UUID, BeforeValidator(_parser("price")), PlainSerializer(_shower("price")), _schema("price")]
 JobId = Annotated[UUID, BeforeValidator(_parser("job")), PlainSerializer(_shower("job")), _schema("job")]
-EntryId = Annotated[
-    UUID, BeforeValidator(_parser("entry")), PlainSerializer(_shower("entry")), _schema("entry")
-]
-AuditId = Annotated[
-    UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")
-]
+EntryId = Annotated[UUID, BeforeValidator(_parser("entry")), PlainSerializer(_shower("entry")), _schema("entry")]
+AuditId = Annotated[UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")]

@@ -58,7 +58,14 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
             await app.state.rooms.stop()
             await unwire(wiring)
 
-    app = FastAPI(title="falgate", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="falgate",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between

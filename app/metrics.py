@@ -11,9 +11,7 @@ class Metrics:
         self.fal_requests = Counter(
             "falgate_fal_requests", "Calls to fal.", ["call", "outcome"], registry=self.registry
         )
-        self.refusals = Counter(
-            "falgate_refusals", "Submits refused, by problem.", ["code"], registry=self.registry
-        )
+        self.refusals = Counter("falgate_refusals", "Submits refused, by problem.", ["code"], registry=self.registry)
         self.settles_marked = Counter(
             "falgate_settles_marked",
             "Settles in which fal's bill was not stated or not as quoted.",

@@ -16,7 +16,7 @@ def decimal_text(amount: Decimal) -> str:
     """`Decimal("1.4")` → `"1.40"`: two decimals at least, nine at most, never an exponent."""
     exact = amount.quantize(NANO).normalize()
     exponent = exact.as_tuple().exponent
-    return f"{exact.quantize(_CENT) if isinstance(exponent, int) and exponent > -2 else exact:f}"
+    return f"{exact.quantize(_CENT) if isinstance(exponent, int) and exponent >= -1 else exact:f}"
 
 
 def sql_decimal_text(expression: str) -> str:
@@ -36,7 +36,7 @@ def parse_decimal(value: object) -> Decimal:
         return value
     if isinstance(value, bool) or not isinstance(value, str | int):
         message = 'give a decimal string such as "14.00", or an integer'
-        raise ValueError(message)
+        raise ValueError(message)  # noqa: TRY004  pydantic shows a ValueError to the caller
     try:
         amount = Decimal(value)
     except InvalidOperation:
@@ -56,9 +56,7 @@ Amount = Annotated[
     Decimal,
     BeforeValidator(parse_decimal),
     PlainSerializer(decimal_text, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": _DECIMAL_PATTERN, "examples": ["14.00"]}, mode="serialization"
-    ),
+    WithJsonSchema({"type": "string", "pattern": _DECIMAL_PATTERN, "examples": ["14.00"]}, mode="serialization"),
     WithJsonSchema(
         {
             "anyOf": [{"type": "string", "pattern": _DECIMAL_PATTERN}, {"type": "integer"}],

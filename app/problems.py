@@ -147,9 +147,7 @@ class Unavailable(Problem):
 
     status = 503
 
-    def __init__(
-        self, detail: str = "The database is away. Send the same request again in a moment."
-    ) -> None:
+    def __init__(self, detail: str = "The database is away. Send the same request again in a moment.") -> None:
         super().__init__(detail, headers={"Retry-After": "2"})
 
 

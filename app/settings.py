@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 SANDBOX: Final = "sandbox"
 _FOREIGN_PREFIXES: Final = ("POSTGRES_", "COMPOSE_")  # docker compose reads the same .env
+_ADMIN_KEY_LENGTH: Final = 24
 SECRETS: Final = ("FAL_KEY", "DATABASE_URL", "ADMIN_KEY", "METRICS_KEY")
 
 
@@ -24,13 +25,7 @@ class SettingsError(Exception):
 
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
-    if (
-        parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or parts.query
-        or parts.fragment
-        or parts.username
-    ):
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
         message = "must be an http(s) URL without query or credentials"
         raise ValueError(message)
     return value.rstrip("/")
@@ -90,11 +85,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -123,7 +114,7 @@ class Settings(BaseSettings):
     def _admin_key_is_long(cls, value: SecretStr | None) -> SecretStr | None:
         text = value.get_secret_value() if value else ""
         if value and (
-            len(text) < 24 or text.startswith("fg_") or not text.isascii() or not text.isprintable()
+            len(text) < _ADMIN_KEY_LENGTH or text.startswith("fg_") or not text.isascii() or not text.isprintable()
         ):
             message = "must have at least 24 printable ASCII characters and not begin with fg_"
             raise ValueError(message)
@@ -156,9 +147,7 @@ class Settings(BaseSettings):
         return value.get_secret_value() == SANDBOX
 
 
-def load_settings(
-    environ: Mapping[str, str], *, env_file: Path | None = Path(".env"), **fixed: str
-) -> Settings:
+def load_settings(environ: Mapping[str, str], *, env_file: Path | None = Path(".env"), **fixed: str) -> Settings:
     """Settings from the environment, then `.env`, with `fixed` (ours, such as the embedded database) above both.
 
     Raises SettingsError: one sentence, all that is wrong in it, no value.
@@ -166,9 +155,7 @@ def load_settings(
     written = _read_env_file(env_file)
     values = {**_known(written), **_known(environ)}
     for name in SECRETS:
-        if (path := environ.get(f"{name}_FILE") or written.get(f"{name}_FILE")) and not values.get(
-            name.lower()
-        ):
+        if (path := environ.get(f"{name}_FILE") or written.get(f"{name}_FILE")) and not values.get(name.lower()):
             values[name.lower()] = _read_secret(name, path)
     _refuse_sandbox_with_urls(values, fixed)
     try:
@@ -179,11 +166,7 @@ def load_settings(
 
 def _known(source: Mapping[str, str]) -> dict[str, str]:
     """An empty value is an unset one: that is how compose hands on what nobody set."""
-    return {
-        name.lower(): value
-        for name, value in source.items()
-        if name.lower() in Settings.model_fields and value
-    }
+    return {name.lower(): value for name, value in source.items() if name.lower() in Settings.model_fields and value}
 
 
 def _read_env_file(path: Path | None) -> dict[str, str]:
@@ -194,9 +177,7 @@ def _read_env_file(path: Path | None) -> dict[str, str]:
     for name in written:
         if name not in known and not name.startswith(_FOREIGN_PREFIXES):
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
-            raise SettingsError(
-                f"{path} sets {name}, which falgate does not know; the nearest name is {near[0]}."
-            )
+            raise SettingsError(f"{path} sets {name}, which falgate does not know; the nearest name is {near[0]}.")
     return written
 
 
@@ -210,7 +191,8 @@ def _read_secret(name: str, path: str) -> str:
 def _refuse_sandbox_with_urls(values: Mapping[str, str], fixed: Mapping[str, str]) -> None:
     if values.get("fal_key") == SANDBOX and "fal_queue_url" in values and "fal_queue_url" not in fixed:
         raise SettingsError(
-            "FAL_KEY=sandbox means the built-in fal: remove FAL_QUEUE_URL, or set FAL_KEY to the key of the fal it names."
+            "FAL_KEY=sandbox means the built-in fal: remove FAL_QUEUE_URL, "
+            "or set FAL_KEY to the key of the fal that it names."
         )
 
 

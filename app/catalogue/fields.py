@@ -44,13 +44,7 @@ def _image(value: str) -> str:
     if value[:5].lower() == "data:":
         return _data_uri(value)
     parts = _split(value)
-    if (
-        parts is None
-        or parts.scheme != "https"
-        or not parts.hostname
-        or parts.username
-        or len(value) > _LONGEST_LINK
-    ):
+    if parts is None or parts.scheme != "https" or not parts.hostname or parts.username or len(value) > _LONGEST_LINK:
         message = f"must be an https URL (at most {_LONGEST_LINK} characters) or a data URI of an image"
         raise ValueError(message)
     if not value.isascii() or not value.isprintable() or " " in value:

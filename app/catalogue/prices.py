@@ -27,7 +27,7 @@ from app.ids import new_id
 from app.money import NANO
 from app.problems import Problem
 
-MONEY: Final = NUMERIC(20, 9)
+MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
 
 prices = Table(
     "prices",
@@ -42,9 +42,7 @@ prices = Table(
     Column("created_at", TIMESTAMP(timezone=True), nullable=False),
     PrimaryKeyConstraint("id", name="prices_pkey"),
     UniqueConstraint("endpoint", "when", "starts_at", name="prices_endpoint_when_starts_at_key"),
-    CheckConstraint(
-        "base_seconds >= 0 AND base_usd >= 0 AND usd_per_second >= 0", name="prices_figures_check"
-    ),
+    CheckConstraint("base_seconds >= 0 AND base_usd >= 0 AND usd_per_second >= 0", name="prices_figures_check"),
 )
 
 

@@ -65,6 +65,10 @@ class Dispatcher:
             fal_key_id=self._wiring.fal.key_id,
             most_bytes=room,
         )
+        if before_commit is None:
+            for job in claimed:
+                self.loop.start(self._give_back(job))
+            return 0
         self._claims += 1
         if probes and claimed:
             self._probe = self._claims
@@ -76,7 +80,7 @@ class Dispatcher:
     async def _send(self, job: Claimed, *, send_by: float, claim: int) -> None:
         try:
             if self.loop.is_stopping:
-                await self._put_back(job, "not_sent", after_seconds=0)
+                await self._give_back(job)
                 return
             self._hub.announce([job.job_id])
             try:
@@ -92,6 +96,9 @@ class Dispatcher:
             self._input_bytes -= len(job.input)
             if claim == self._probe:
                 self._probe = None
+
+    async def _give_back(self, job: Claimed) -> None:
+        await _until_stored(lambda: self._put_back(job, "not_sent", after_seconds=0))
 
     async def _submit(self, job: Claimed, send_by: float) -> SubmitOutcome:
         outcome = await self._wiring.fal.submit(

@@ -24,7 +24,7 @@ async def estimate(wiring: Wiring, submission: Submission) -> dict[str, Any]:
         if isinstance(quoted, Problem):
             raise quoted
         if isinstance(quoted, Replayed):
-            raise AssertionError
+            raise AssertionError  # noqa: TRY004  no key, no replay
         by_subject = await find_applying(plain, [quoted.holder], now=now, zone=wiring.settings.zone)
         blocking = []
         for applied in applying_to(quoted.holder, by_subject):

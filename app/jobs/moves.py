@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from app.db import CommitUnknown
 from app.fal import RequestRef
 from app.jobs.group import Group
 from app.wiring import Wiring
@@ -181,15 +182,22 @@ class Moves:
 
     async def claim_queued(
         self, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int
-    ) -> tuple[list[Claimed], float]:
-        """Take jobs to send: `submitting`, with their attempts' rows, committed. Oldest due first.
+    ) -> tuple[list[Claimed], float | None]:
+        """Take jobs to send: `submitting`, with their attempts' rows. Oldest due first.
 
-        Also returns a moment of `time.monotonic()` before that commit.
+        Also returns a moment of `time.monotonic()` before they were committed, or None when nobody knows whether they
+        were: then none may be sent.
         """
-        async with self._db.begin_plain() as plain:
-            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes)
-            before_commit = time.monotonic()
-        return [_claimed(row) for row in rows], before_commit
+        claimed: list[Claimed] = []
+        before_commit: float | None = None
+        try:
+            async with self._db.begin_plain() as plain:
+                rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes)
+                claimed = [_claimed(row) for row in rows]
+                before_commit = time.monotonic()
+        except CommitUnknown:
+            before_commit = None
+        return claimed, before_commit
 
     async def claim_tracked(self, most: int) -> list[Claimed]:
         """Take jobs to ask fal about; the next check of each is set, so a check that finds nothing new is done."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
@@ -76,12 +76,12 @@ class Reader:
             )
         return [self._outcome(row) for row in rows]
 
-    def _outcome(self, row: "Sequence[object] | dict[str, object]") -> Seen | Exception:
-        key_id, is_stale, version, is_ended, body = row  # type: ignore[misc]
+    def _outcome(self, row: Any) -> Seen | Exception:
+        key_id, is_stale, version, is_ended, body = row
         if key_id is None:
             return KeyUnknown()
         if is_stale:
-            self._last_used.saw(key_id)  # type: ignore[arg-type]
+            self._last_used.saw(key_id)
         if body is None:
             return NotFound(NOT_FOUND_DETAIL)
-        return Seen(body, version, is_ended)  # type: ignore[arg-type]
+        return Seen(body, version, is_ended)

@@ -34,7 +34,9 @@ def _tag_name(name: str) -> str:
     return name
 
 
-TagName = Annotated[str, AfterValidator(_tag_name), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9._-]{1,64}$"})]
+TagName = Annotated[
+    str, AfterValidator(_tag_name), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9._-]{1,64}$"})
+]
 
 
 def _few(value: object) -> object:
@@ -62,7 +64,7 @@ class Ours(Input):
 @cache
 def body_type(endpoint: Endpoint) -> type[Ours]:
     """The body of a submit to this endpoint: fal's fields and ours, flat."""
-    return create_model(f"{endpoint.input.__name__}Body", __base__=(endpoint.input, Ours))
+    return create_model(f"{endpoint.input.__name__}Body", __base__=(endpoint.input, Ours))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +130,11 @@ def _read_body(
         faults += input_faults(error.errors(include_url=False, include_input=False))
         return None
     sent = {name: getattr(fields, name) for name in endpoint.input.model_fields}
-    shown = {
-        name: show_image(value) if name in endpoint.image_fields else value for name, value in sent.items()
-    }
+    shown = {name: show_image(value) if name in endpoint.image_fields else value for name, value in sent.items()}
     return endpoint, fields, shown, (to_json(sent).decode() if sent != shown else None)
 
 
-def _endpoint(
-    data: Any, category: Category, catalogue: Catalogue, faults: list[dict[str, str]]
-) -> Endpoint | None:
+def _endpoint(data: Any, category: Category, catalogue: Catalogue, faults: list[dict[str, str]]) -> Endpoint | None:
     name = data.get("model", DEFAULT_MODEL)
     endpoint = catalogue.find(category, name) if isinstance(name, str) else None
     if endpoint is None:
@@ -166,9 +164,7 @@ def _idempotency_key(request: Request, faults: list[dict[str, str]]) -> str | No
         return None
     key = given[0]
     if len(given) > 1 or not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():  # noqa: PLR2004
-        faults.append(
-            {"header": "Idempotency-Key", "detail": "must be 1 to 255 printable ASCII characters, once"}
-        )
+        faults.append({"header": "Idempotency-Key", "detail": "must be 1 to 255 printable ASCII characters, once"})
     return key
 
 

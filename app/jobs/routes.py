@@ -1,6 +1,6 @@
 """The jobs' routes: what is asked of a job over HTTP, and nothing else."""
 
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -18,10 +18,19 @@ from app.jobs.read import NOT_FOUND_DETAIL, Asked, Seen
 from app.jobs.request import read_submission, read_wait
 from app.jobs.resolve import Resolution, resolve_job
 from app.jobs.rooms import InRooms, Rooms, rooms_of
-from app.jobs.schema import ESTIMATE, FILTERS, JOB_ID, SUBMIT, WAIT, answers_job
+from app.jobs.schema import (
+    ESTIMATE,
+    ESTIMATED,
+    FILTERS,
+    JOB_ID,
+    LISTED,
+    STREAMED,
+    SUBMIT,
+    WAIT,
+    answers_job,
+)
 from app.jobs.submit import Accepted
 from app.jobs.wait import stream_events, wait_until_ended
-from app.jobs.wire import Job
 from app.problems import InvalidInput, NotFound, responses
 from app.wiring import Wired
 
@@ -30,7 +39,7 @@ router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
 
 @plain.get(
-    "/v1/jobs/{id}",
+    "/v1/jobs/{id}",  # noqa: FAST003  a plain route reads its own path
     operation_id="get_job",
     summary="Read a job",
     responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 503),
@@ -72,17 +81,10 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
 
 
 @plain.get(
-    "/v1/jobs/{id}/events",
+    "/v1/jobs/{id}/events",  # noqa: FAST003
     operation_id="stream_job_events",
     summary="Follow a job",
-    responses={
-        200: {
-            "description": "Server-sent events: `event: job`, `id` the version, `data` the Job.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        },
-        204: {"description": "The job has ended and you have seen its last version."},
-    }
-    | responses(401, 403, 404, 422, 503),
+    responses=STREAMED | responses(401, 403, 404, 422, 503),
     openapi_extra={"parameters": [JOB_ID], "security": [{"key": []}]},
 )
 async def get_events(request: Request) -> Response:
@@ -103,9 +105,7 @@ def _submit_route(category: Category) -> None:
     async def submit(request: Request) -> Response:
         rooms = rooms_of(request)
         secret_hash = _secret_hash(request, rooms)
-        submission = await read_submission(
-            request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue
-        )
+        submission = await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
         outcome = await rooms.submits.submit(submission)
         headers = {
             "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
@@ -151,8 +151,7 @@ def _submit_route(category: Category) -> None:
         operation_id=f"estimate_{noun}",
         summary=f"What it would cost ({category})",
         description=ESTIMATE,
-        responses={200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Estimate"}}}}}
-        | responses(401, 403, 413, 415, 422, 503),
+        responses=ESTIMATED | responses(401, 403, 413, 415, 422, 503),
         openapi_extra={"x-category": category, "security": [{"key": []}]},
     )
 
@@ -165,7 +164,7 @@ _submit_route("image-to-video")
     "/v1/jobs",
     operation_id="list_jobs",
     summary="List jobs",
-    responses={200: {"model": Page[Job]}} | responses(401, 403, 422, 503),
+    responses=LISTED | responses(401, 403, 422, 503),
     openapi_extra={"parameters": FILTERS},
 )
 async def get_jobs(request: Request, caller: Calling, wired: Wired) -> Response:

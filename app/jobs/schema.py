@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.catalogue.registry import Catalogue
+from app.http import Page
 from app.jobs.listing import STATUSES
 from app.jobs.request import LONGEST_WAIT_SECONDS, body_type
 from app.jobs.wire import BlockingQuota, Estimate, Job
+
+Answers = dict[int | str, dict[str, Any]]
 
 SUBMIT: Final = """
 fal's own fields, flat, and ours. The answer comes as soon as the job is stored and its price is promised: **202**,
@@ -28,7 +31,7 @@ WAIT: Final = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": f"`wait=N`: answer when the job has ended, after N seconds (1–{LONGEST_WAIT_SECONDS}) at the latest.",
+    "description": f"`wait=N`: answer when the job has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
     "schema": {"type": "string", "examples": ["wait=60"]},
 }
 _IDEMPOTENCY_KEY: Final = {
@@ -58,7 +61,20 @@ FILTERS: Final = [
 ]
 
 
-def answers_job(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+ESTIMATED: Final[Answers] = {
+    200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Estimate"}}}}
+}
+LISTED: Final[Answers] = {200: {"model": Page[Job]}}
+STREAMED: Final[Answers] = {
+    200: {
+        "description": "Server-sent events: `event: job`, `id` the version, `data` the Job.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The job has ended and you have seen its last version."},
+}
+
+
+def answers_job(descriptions: Mapping[int, str]) -> Answers:
     """Answers that carry a Job."""
     schema = {"$ref": "#/components/schemas/Job"}
     return {

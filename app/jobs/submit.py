@@ -147,12 +147,10 @@ class Submits:
         self._wake = wake
         self._wiring = wiring
         self._last_used = last_used
-        self._group = Group[Submission, SubmitOutcome](
-            self._run, sizes=wiring.metrics.group_size.labels("submit")
-        )
+        self._group = Group[Submission, SubmitOutcome](self._run, sizes=wiring.metrics.group_size.labels("submit"))
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """Accept it, once committed, or raise what refuses it: KeyUnknown, ModelUnpriced, QuotaExceeded, …
+        """Accept it, once committed, or raise what refuses it: KeyUnknown, ModelUnpriced, QuotaExceeded and so on.
 
         Raises Unavailable when the database is away: nothing was stored.
         """
@@ -179,9 +177,7 @@ class Submits:
                 self._wake()
             await self._run_repeats(transaction)
             return cast("Sequence[SubmitOutcome | Exception]", transaction.outcomes)
-        raise Unavailable(
-            "The gateway is too busy to decide this just now. Send the same request again in a moment."
-        )
+        raise Unavailable("The gateway is too busy to decide this just now. Send the same request again in a moment.")
 
     async def _run_repeats(self, transaction: "_Transaction") -> None:
         """Members whose idempotency key another member of the same transaction had: each alone, after it.
@@ -242,9 +238,7 @@ class _Transaction:
         quoted = self._quote(await find_callers(plain, self.batch, now=self.now, lock=True), last_used)
         if not quoted:
             return
-        by_subject = await find_applying(
-            plain, {one.holder for one in quoted.values()}, now=self.now, zone=self._zone
-        )
+        by_subject = await find_applying(plain, {one.holder for one in quoted.values()}, now=self.now, zone=self._zone)
         applied = {index: applying_to(one.holder, by_subject) for index, one in quoted.items()}
         missing = [quota for quotas in applied.values() for quota in quotas if quota.usage_id is None]
         if missing:
@@ -291,9 +285,7 @@ class _Transaction:
     async def _insert(self, plain: Plain, held: Sequence[tuple[int, Quoted, Held]], guard: Guard) -> None:
         if not held:
             return
-        keyed = [
-            (one.submission, hold) for _, one, hold in held if one.submission.idempotency_key is not None
-        ]
+        keyed = [(one.submission, hold) for _, one, hold in held if one.submission.idempotency_key is not None]
         if keyed:
             remembered = await plain.fetch(
                 _REMEMBER,
@@ -314,9 +306,7 @@ class _Transaction:
             self.made[hold.job_id] = index
 
 
-async def find_callers(
-    plain: Plain, batch: Sequence[Submission], *, now: datetime, lock: bool
-) -> Sequence[Any]:
+async def find_callers(plain: Plain, batch: Sequence[Submission], *, now: datetime, lock: bool) -> Sequence[Any]:
     """Who submits, what their idempotency keys mean, and the prices of what they ask for: one row a member.
 
     `lock` takes the quotas' lock, shared: from then on no quota changes until the transaction ends.
@@ -346,9 +336,7 @@ def read_prices(text: str | None) -> list[Price]:
     ]
 
 
-def quote(
-    submission: Submission, row: Any, prices: Sequence[Price], *, now: datetime
-) -> Quoted | Replayed | Problem:
+def quote(submission: Submission, row: Any, prices: Sequence[Price], *, now: datetime) -> Quoted | Replayed | Problem:
     """The price of a submission, or why it has none: an unknown key, a repeated one, no price row."""
     if row["key_id"] is None:
         return KeyUnknown()
@@ -363,9 +351,7 @@ def quote(
         price = price_of(prices, endpoint=submission.endpoint.id, given=submission.given, now=now)
     except Problem as problem:
         return problem
-    return Quoted(
-        submission, Holder(row["team_id"], row["user_id"], row["key_id"], submission.end_user), price
-    )
+    return Quoted(submission, Holder(row["team_id"], row["user_id"], row["key_id"], submission.end_user), price)
 
 
 def _held(one: Quoted, usage_ids: Sequence[UUID], *, now: datetime) -> Held:

@@ -1,5 +1,6 @@
 """The jobs' tables, as `migrations/` made them."""
 
+from decimal import Decimal
 from typing import Final
 
 from sqlalchemy import (
@@ -23,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
 
 from app.db import metadata
 
-_MONEY: Final = NUMERIC(20, 9)
+_MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
 _MOMENT: Final = TIMESTAMP(timezone=True)
 
 jobs = Table(
@@ -61,17 +62,14 @@ jobs = Table(
     Column("finished_at", _MOMENT),
     PrimaryKeyConstraint("id", name="jobs_pkey"),
     CheckConstraint(
-        "status IN ('queued', 'submitting', 'submitted', 'running', 'unconfirmed', "
-        "'succeeded', 'failed', 'canceled')",
+        "status IN ('queued', 'submitting', 'submitted', 'running', 'unconfirmed', 'succeeded', 'failed', 'canceled')",
         name="jobs_status_check",
     ),
     CheckConstraint(
         "(finished_at IS NOT NULL) = (status IN ('succeeded', 'failed', 'canceled'))",
         name="jobs_finished_at_check",
     ),
-    CheckConstraint(
-        "(finished_at IS NOT NULL) = (charged_usd IS NOT NULL)", name="jobs_charged_when_finished_check"
-    ),
+    CheckConstraint("(finished_at IS NOT NULL) = (charged_usd IS NOT NULL)", name="jobs_charged_when_finished_check"),
     Index("jobs_user_id_idx", "user_id", "id"),
     Index("jobs_team_id_idx", "team_id", "id"),
     Index("jobs_end_user_idx", "end_user", "id", postgresql_where=text("end_user IS NOT NULL")),

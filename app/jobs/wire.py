@@ -126,5 +126,3 @@ class Estimate(BaseModel):
     quoted_usd: Amount
     allowed: bool
     quotas: list[BlockingQuota] = Field(description="Those that would block.")
-
-

@@ -1,4 +1,4 @@
-"""The audit: entries are the truth; does every cache of them agree?"""
+"""The audit: entries are the truth, and every cache of them must agree."""
 
 from dataclasses import dataclass
 from decimal import Decimal

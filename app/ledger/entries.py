@@ -50,6 +50,4 @@ class Entry:
 async def write_entries(plain: Plain, rows: Sequence[Entry]) -> None:
     """Append to the ledger."""
     if rows:
-        await plain.execute(
-            _ENTRIES, *([getattr(row, field.name) for row in rows] for field in fields(Entry))
-        )
+        await plain.execute(_ENTRIES, *([getattr(row, field.name) for row in rows] for field in fields(Entry)))

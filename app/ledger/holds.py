@@ -173,15 +173,11 @@ def refusal(blocking: Sequence[dict[str, Any]], *, now: datetime) -> Problem:
     """402 when waiting a moment will not help (both official clients repeat a 429), otherwise 429."""
     brief = [quota for quota in blocking if quota["metric"] == "in_flight" or quota["window"] == "minute"]
     if len(brief) < len(blocking):
-        return QuotaExceeded(
-            "A quota does not allow this job; `quotas` says which and until when.", quotas=blocking
-        )
+        return QuotaExceeded("A quota does not allow this job; `quotas` says which and until when.", quotas=blocking)
     waits = [_wait_seconds(quota, now) for quota in brief]
     headers = {"Retry-After": str(max(waits))}
     if any(quota["metric"] == "in_flight" for quota in brief):
-        return TooManyInFlight(
-            "Wait until one of the jobs under way has ended.", headers=headers, quotas=blocking
-        )
+        return TooManyInFlight("Wait until one of the jobs under way has ended.", headers=headers, quotas=blocking)
     return TooManyJobs("Wait until the next minute has begun.", headers=headers, quotas=blocking)
 
 

@@ -74,9 +74,7 @@ async def list_prices(tx: Tx, query: PriceQuery) -> Page[PriceShown]:
 
 async def list_models(tx: Tx, catalogue: Catalogue, *, now: datetime) -> list[Model]:
     """The catalogue with the prices in force."""
-    rows = rows_as_dicts(
-        await tx.execute(select(prices).where(prices.c.starts_at <= now).order_by(prices.c.starts_at))
-    )
+    rows = rows_as_dicts(await tx.execute(select(prices).where(prices.c.starts_at <= now).order_by(prices.c.starts_at)))
     return [
         Model(
             model=endpoint.model,

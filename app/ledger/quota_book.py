@@ -132,9 +132,9 @@ async def _require_reach(tx: Tx, actor: Actor, scope: str, scope_id: str) -> Non
     if actor.role == "admin":
         return
     caller = actor.caller
-    if actor.role == "lead" and caller is not None and scope in {"user", "key"} and scope_id:
-        if await tx.scalar(_in_team(scope, UUID(hex=scope_id), caller)) is not None:
-            return
+    leads = actor.role == "lead" and caller is not None and scope in {"user", "key"} and scope_id != ""
+    if leads and caller and await tx.scalar(_in_team(scope, UUID(hex=scope_id), caller)) is not None:
+        return
     raise RoleForbidden(
         ("admin",) if actor.role == "lead" else ("lead", "admin"),
         "A lead keeps the quotas of its team's users and keys; only an admin keeps the others.",
@@ -155,7 +155,7 @@ def _visible(actor: Actor) -> ColumnElement[bool]:
     own_users = select(users.c.id).where(
         users.c.team_id == caller.team_id if actor.role == "lead" else users.c.id == caller.user_id
     )
-    ids = {
+    ids: dict[str, Any] = {
         "team": [caller.team_id.hex],
         "user": select(_hex(own_users.selected_columns[0])).where(users.c.id.in_(own_users)),
         "key": select(_hex(keys.c.id)).where(keys.c.user_id.in_(own_users)),

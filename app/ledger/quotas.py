@@ -75,9 +75,7 @@ LEFT JOIN quota_usage u ON u.quota_id = q.id AND u.subject = s.subject AND u.sta
 BySubject = Mapping[tuple[Scope, str], list[Applied]]
 
 
-async def find_applying(
-    plain: Plain, holders: Iterable[Holder], *, now: datetime, zone: ZoneInfo
-) -> BySubject:
+async def find_applying(plain: Plain, holders: Iterable[Holder], *, now: datetime, zone: ZoneInfo) -> BySubject:
     """Every live quota of these holders with its window at `now`, by `(scope, subject)`, in one statement."""
     asked = sorted({scope for holder in holders for scope in holder.scopes()})
     windows: dict[str | None, Window] = {None: window_at(None, now, zone)}

@@ -50,9 +50,9 @@ class QuotaBody(Body):
             raise ValueError("in_flight has no window; every other metric needs one")
         if self.scope == "organization" and self.scope_id is not None:
             raise ValueError("the organization has no scope_id: there is one")
-        if self.scope in {"team", "user", "key"} and self.scope_id is not None:
-            if parse(self.scope, self.scope_id) is None:
-                raise ValueError(f"scope_id must be a {self.scope}'s id: {self.scope}_ and 32 hex digits")
+        is_id = self.scope in {"team", "user", "key"} and self.scope_id is not None
+        if is_id and parse(self.scope, self.scope_id or "") is None:
+            raise ValueError(f"scope_id must be a {self.scope}'s id: {self.scope}_ and 32 hex digits")
         return self
 
 

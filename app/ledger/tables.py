@@ -1,5 +1,6 @@
 """The ledger's tables, as `migrations/` made them."""
 
+from decimal import Decimal
 from typing import Final
 
 from sqlalchemy import (
@@ -21,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
 
 from app.db import metadata
 
-MONEY: Final = NUMERIC(20, 9)
+MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
 MOMENT: Final = TIMESTAMP(timezone=True)
 
 quotas = Table(
@@ -36,19 +37,11 @@ quotas = Table(
     Column("created_at", MOMENT, nullable=False),
     Column("deleted_at", MOMENT),
     PrimaryKeyConstraint("id", name="quotas_pkey"),
-    CheckConstraint(
-        "scope IN ('organization', 'team', 'user', 'key', 'end_user')", name="quotas_scope_check"
-    ),
+    CheckConstraint("scope IN ('organization', 'team', 'user', 'key', 'end_user')", name="quotas_scope_check"),
     CheckConstraint("metric IN ('usd', 'seconds', 'jobs', 'in_flight')", name="quotas_metric_check"),
-    CheckConstraint(
-        "\"window\" IN ('minute', 'hour', 'day', 'week', 'month', 'lifetime')", name="quotas_window_check"
-    ),
-    CheckConstraint(
-        "(metric = 'in_flight') = (\"window\" IS NULL)", name="quotas_in_flight_has_no_window_check"
-    ),
-    CheckConstraint(
-        "scope <> 'organization' OR scope_id = ''", name="quotas_organization_has_no_scope_id_check"
-    ),
+    CheckConstraint("\"window\" IN ('minute', 'hour', 'day', 'week', 'month', 'lifetime')", name="quotas_window_check"),
+    CheckConstraint("(metric = 'in_flight') = (\"window\" IS NULL)", name="quotas_in_flight_has_no_window_check"),
+    CheckConstraint("scope <> 'organization' OR scope_id = ''", name="quotas_organization_has_no_scope_id_check"),
     CheckConstraint("maximum >= 0", name="quotas_maximum_check"),
     Index(
         "quotas_one_live_key",
@@ -105,12 +98,8 @@ entries = Table(
     UniqueConstraint("job_id", "kind", "source", name="entries_job_id_kind_source_key"),
     CheckConstraint("kind IN ('hold', 'settle', 'void', 'overage', 'adjustment')", name="entries_kind_check"),
     CheckConstraint("mark IN ('differs', 'unstated')", name="entries_mark_check"),
-    CheckConstraint(
-        "(kind IN ('settle', 'void')) = (resolves_id IS NOT NULL)", name="entries_resolves_check"
-    ),
-    Index(
-        "entries_resolved_once_key", "job_id", unique=True, postgresql_where=text("resolves_id IS NOT NULL")
-    ),
+    CheckConstraint("(kind IN ('settle', 'void')) = (resolves_id IS NOT NULL)", name="entries_resolves_check"),
+    Index("entries_resolved_once_key", "job_id", unique=True, postgresql_where=text("resolves_id IS NOT NULL")),
 )
 
 spend_daily = Table(

@@ -99,9 +99,7 @@ async def fill(plain: Plain, applied: Applied, usage_id: UUID) -> None:
         usage_id,
     )
     usage = await count(plain, applied)
-    await plain.execute(
-        "UPDATE quota_usage SET used = $2, held = $3 WHERE id = $1", usage_id, usage.used, usage.held
-    )
+    await plain.execute("UPDATE quota_usage SET used = $2, held = $3 WHERE id = $1", usage_id, usage.used, usage.held)
 
 
 async def count(plain: Plain, applied: Applied) -> Usage:

@@ -88,9 +88,7 @@ async def run_load(
     load = Load(seconds)
     begun = time.perf_counter()
     made = [
-        await loop.create_connection(
-            lambda: _Caller(load, request, begun + seconds, keep=keep), "127.0.0.1", port
-        )
+        await loop.create_connection(lambda: _Caller(load, request, begun + seconds, keep=keep), "127.0.0.1", port)
         for _ in range(callers)
     ]
     await asyncio.gather(*(caller.done for _, caller in made))

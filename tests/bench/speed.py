@@ -110,10 +110,10 @@ def measure_reads(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
 
 
 def _jobs_of(gateway: Server, key: str) -> list[dict[str, Any]]:
-    request = urllib.request.Request(  # noqa: S310  loopback
+    request = urllib.request.Request(
         f"http://127.0.0.1:{gateway.port}/v1/jobs", headers={"Authorization": f"Bearer {key}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:
         jobs: list[dict[str, Any]] = json.load(answer)["data"]
     return jobs
 
@@ -123,9 +123,7 @@ def measure_weight(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
     keys: list[str] = run(seed(postgres.dsn()))  # type: ignore[assignment]
     ready: list[float] = []
     for _ in range(rounds):
-        with serve(
-            "tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready"
-        ) as (_, seconds):
+        with serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as (_, seconds):
             ready.append(seconds)
     with serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as (gateway, _):
         made, give_up_at = 0, time.monotonic() + 120

@@ -78,7 +78,7 @@ def serve(app: str, environment: dict[str, str], *, ready: str) -> Iterator[tupl
         try:
             while True:
                 with suppress(URLError, ConnectionError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}{ready}", timeout=5).close()  # noqa: S310
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{ready}", timeout=5).close()
                     break
                 if process.poll() is not None:
                     raise RuntimeError(f"{app} ended while it started")
@@ -114,9 +114,7 @@ async def seed(dsn: str) -> list[str]:
             await tx.execute(
                 insert(keys).values(id=key_id, user_id=user_id, name="k", prefix=secret[:8], created_at=now)
             )
-            await tx.execute(
-                insert(key_secrets).values(hash=hash_of(secret.encode()), key_id=key_id, created_at=now)
-            )
+            await tx.execute(insert(key_secrets).values(hash=hash_of(secret.encode()), key_id=key_id, created_at=now))
         for scope, metric, window in (
             ("user", "usd", "day"),
             ("user", "in_flight", None),

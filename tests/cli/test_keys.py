@@ -42,7 +42,9 @@ def test_a_user_is_named_by_id_email_or_name(ann: str, database_url: str, tmp_pa
         assert ann in done.err
         digest = hashlib.sha256(secret.encode()).hexdigest()
         assert query(database_url, f"SELECT count(*) FROM key_secrets WHERE hash = '\\x{digest}'") == [(1,)]
-    assert query(database_url, "SELECT DISTINCT actor FROM audit_log WHERE action = 'key.created'") == [("command line",)]
+    assert query(database_url, "SELECT DISTINCT actor FROM audit_log WHERE action = 'key.created'") == [
+        ("command line",)
+    ]
 
 
 def test_who_is_meant_must_be_clear(ann: str, database_url: str, tmp_path: Path) -> None:

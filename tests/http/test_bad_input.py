@@ -16,8 +16,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 LINK = "https://example.com/a.png"
 
 
-
-
 async def ask(gateway: Gateway, person: Person, content: Any, path: str = TEXT) -> httpx.Response:
     """Submit this body, or these bytes, and see that nothing comes of it."""
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -186,7 +184,9 @@ async def test_a_thousand_unknown_fields_are_not_each_named(gateway: Gateway, an
 async def test_a_large_text_to_video_is_refused_and_the_client_reads_it(
     gateway: Gateway, ann: Person, megabytes: int, *, chunked: bool
 ) -> None:
-    answer = await ask_large(gateway, ann, TEXT, b'{"prompt": "' + b"x" * (megabytes * 1_000_000) + b'"}', chunked=chunked)
+    answer = await ask_large(
+        gateway, ann, TEXT, b'{"prompt": "' + b"x" * (megabytes * 1_000_000) + b'"}', chunked=chunked
+    )
     assert refusal(answer, 413, "body-too-large")["limit_bytes"] == 1_000_000
 
 

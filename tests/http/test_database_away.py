@@ -83,7 +83,9 @@ async def test_without_a_database_every_answer_is_503_at_once_and_afterwards_all
         ann = await gateway.make_person("admin")
         quota = await gateway.set_quota("2.80", scope="user", scope_id=ann.user_id)
         job = (await gateway.submit(ann)).json()
-        await asyncio.gather(*(gateway.client.get("/v1/models", headers=ann.headers) for _ in range(20)))  # fill the pool
+        await asyncio.gather(
+            *(gateway.client.get("/v1/models", headers=ann.headers) for _ in range(20))
+        )  # fill the pool
         await line.cut()
         for _ in range(2):
             await check_503(gateway, "POST", TEXT, ann.headers, json={"prompt": "x"})

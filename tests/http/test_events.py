@@ -121,9 +121,7 @@ async def test_who_has_seen_the_end_is_told_to_stop_asking(gateway: Gateway, ann
         assert await stream.answer.aread() == b""
 
 
-async def test_silence_is_broken_by_comments(
-    gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_silence_is_broken_by_comments(gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "REREAD_SECONDS", 0.1)
     monkeypatch.setattr(gateway.app.state.rooms.hub, "is_deaf", False)
     job_id = (await gateway.submit(ann)).json()["id"]

@@ -63,9 +63,7 @@ async def test_twenty_at_once_make_one_job(gateway: Gateway, ann: Person) -> Non
         {"aspect_ratio": "1:1"},
     ],
 )
-async def test_other_input_under_the_same_key_is_refused(
-    gateway: Gateway, ann: Person, other: dict[str, Any]
-) -> None:
+async def test_other_input_under_the_same_key_is_refused(gateway: Gateway, ann: Person, other: dict[str, Any]) -> None:
     first = (await gateway.submit(ann, headers=KEY)).json()
     async with nothing_written(gateway):
         answer = await gateway.submit(ann, headers=KEY, **other)

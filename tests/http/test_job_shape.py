@@ -85,7 +85,9 @@ async def test_an_image_sent_inside_is_shown_by_its_size_and_digest_and_then_for
         assert job["input"]["image_url"] == shown
         assert await find_in_rows(working, encoded[:40]) == ["payloads"]
         said.append((await working.client.post(f"{IMAGE}/estimate", json=body, headers=ann.headers)).text)
-        said.append((await working.client.post(IMAGE, json=body, headers=ann.headers | {"Idempotency-Key": "image"})).text)
+        said.append(
+            (await working.client.post(IMAGE, json=body, headers=ann.headers | {"Idempotency-Key": "image"})).text
+        )
     finally:
         fal.set_clock(speed=100)
     ended = await working.job(ann, job["id"], wait=20)

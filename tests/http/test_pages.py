@@ -49,7 +49,9 @@ async def test_metrics_are_prometheus_text(gateway: Gateway, ann: Person) -> Non
     answer = await gateway.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     for line in answer.text.splitlines():
-        assert line.startswith("# ") or re.fullmatch(r'[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? \S+', line), line
+        assert line.startswith("# ") or re.fullmatch(r'[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? \S+', line), (
+            line
+        )
     figures = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
     assert float(figures['falgate_jobs{status="queued"}']) >= 1
     assert float(figures["falgate_held_usd"]) >= 1.4
@@ -62,7 +64,9 @@ async def test_metrics_ask_for_their_key_when_it_is_set(postgres: EmbeddedPostgr
     settings = settings_for(fresh_database(postgres, template), METRICS_KEY="metrics-key")
     async with run_gateway(settings, work=False) as gateway:
         ann = await gateway.make_person("admin")
-        assert (await gateway.client.get("/metrics", headers={"Authorization": "Bearer metrics-key"})).status_code == 200
+        assert (
+            await gateway.client.get("/metrics", headers={"Authorization": "Bearer metrics-key"})
+        ).status_code == 200
         for wrong in ({}, ADMIN, ann.headers, {"Authorization": "metrics-key-not"}, {"Authorization": "Bearer"},
                       {"Authorization": "Bearer metrics-kez"}, {"Authorization": "Basic metrics-key"}):  # fmt: skip
             answer = await gateway.client.get("/metrics", headers=wrong)

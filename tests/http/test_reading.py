@@ -175,7 +175,12 @@ async def test_entries_come_page_by_page(gateway: Gateway, ann: Person) -> None:
     second = (await gateway.client.get(f"{path}?limit=1&cursor={first['next_cursor']}", headers=ann.headers)).json()
     assert [page["data"][0]["kind"] for page in (first, second)] == ["void", "hold"]
     assert second["next_cursor"] is None
-    for query, parameter in (("cursor=x", "cursor"), ("limit=0", "limit"), ("kind=hold", "kind"), ("cursor=", "cursor")):
+    for query, parameter in (
+        ("cursor=x", "cursor"),
+        ("limit=0", "limit"),
+        ("kind=hold", "kind"),
+        ("cursor=", "cursor"),
+    ):
         answer = await gateway.client.get(f"{path}?{query}", headers=ann.headers)
         assert list(faults(answer)) == [parameter]
 

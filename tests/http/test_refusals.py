@@ -67,7 +67,12 @@ async def test_all_who_have_no_key_hear_the_same_everywhere(gateway: Gateway, an
 
 
 async def test_who_has_no_key_hears_that_before_what_is_wrong_with_the_request(gateway: Gateway) -> None:
-    for content, kind in ((b"", ""), (b"nonsense", "text/plain"), (b"{}", "application/json"), (b"[", "application/json")):
+    for content, kind in (
+        (b"", ""),
+        (b"nonsense", "text/plain"),
+        (b"{}", "application/json"),
+        (b"[", "application/json"),
+    ):
         for path in (TEXT, f"{TEXT}/estimate", "/v1/teams", "/v1/quotas", f"/v1/jobs/job_{'0' * 32}/resolve"):
             answer = await gateway.client.post(path, content=content, headers={"Content-Type": kind} if kind else {})
             refusal(answer, 401, "key-unknown")

@@ -30,9 +30,7 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
 
 def settings_at(database_url: str, fal_queue_url: str, **more: str) -> Settings:
     """Settings of a gateway in front of this fal."""
-    return settings_for(
-        database_url, **({"fal_queue_url": fal_queue_url, "poll_seconds": str(POLL_SECONDS)} | more)
-    )
+    return settings_for(database_url, **({"fal_queue_url": fal_queue_url, "poll_seconds": str(POLL_SECONDS)} | more))
 
 
 @pytest.fixture

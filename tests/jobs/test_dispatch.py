@@ -133,9 +133,7 @@ async def test_a_post_under_way_at_a_stop_is_waited_for(hand: Hand) -> None:
     assert await hand.status(job_id) == "submitted"
 
 
-async def test_a_post_that_outlasts_the_stop_is_never_sent_again(
-    hand: Hand, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_post_that_outlasts_the_stop_is_never_sent_again(hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
     job_id = await hand.submit()
     hand.fal.during["submit"] = lambda: asyncio.sleep(60)
     await hand.begin_sending()

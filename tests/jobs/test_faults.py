@@ -101,7 +101,9 @@ async def test_every_fault_at_every_call_and_no_secret_anywhere(
     attempts = [row["id"] for row in map(json.loads, rows["attempts"])]
     seen = caplog.text + "".join(told)
     assert len(attempts) >= len(CASES)
-    assert not [attempt for attempt in attempts if attempt in "".join(told) or attempt.replace("-", "") in "".join(told)]
+    assert not [
+        attempt for attempt in attempts if attempt in "".join(told) or attempt.replace("-", "") in "".join(told)
+    ]
     for secret in (FAL_KEY, FAL_KEY.partition(":")[2], ADMIN_KEY, DB_PASSWORD, ann.secret):
         assert secret not in seen
         assert [table for table, lines in rows.items() if secret in "".join(lines)] == []
@@ -154,9 +156,7 @@ def _agrees_with_the_books(ends: dict[str, dict[str, Any]], sandbox: Sandbox) ->
 
 def _fal_knows_one_key_only(sandbox: Sandbox, person: Person) -> None:
     requests = sandbox.requests()
-    assert {request["key_fingerprint"] for request in requests} == {
-        hashlib.sha256(FAL_KEY.encode()).hexdigest()[:12]
-    }
+    assert {request["key_fingerprint"] for request in requests} == {hashlib.sha256(FAL_KEY.encode()).hexdigest()[:12]}
     assert person.secret not in json.dumps(requests)
     assert all(request["headers"]["x-fal-request-start-timeout"] == "3600" for request in requests)
 

@@ -30,7 +30,14 @@ UNSTATED = "fal answered {} and did not say what it billed"
             for row in (
                 (failed(code, EQUAL), "settle", "1.40", "5", None, None),
                 (failed(code, ZERO), "void", "0.00", "0", None, "fal billed nothing"),
-                (failed(code, ODD), "settle", "1.40", "3.008", "differs", "fal billed 3.008 units, 5 seconds were quoted"),
+                (
+                    failed(code, ODD),
+                    "settle",
+                    "1.40",
+                    "3.008",
+                    "differs",
+                    "fal billed 3.008 units, 5 seconds were quoted",
+                ),
                 (failed(code), "void", "0.00", None, "unstated", UNSTATED.format(code)),
             )
         ),

@@ -1,10 +1,13 @@
 """The life of a job: every row of DESIGN section 3's table, by name."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from app.db import CommitUnknown, Plain
 from app.fal import (
     Completed,
     FalError,
@@ -140,6 +143,29 @@ async def test_submitting_becomes_unconfirmed_when_its_dispatcher_was_killed(han
     assert hand.fal.calls == []
 
 
+async def test_a_claim_that_may_not_have_been_committed_is_given_back_unsent(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [await hand.submit(), await hand.submit()]
+    begin_plain = hand.gateway.wiring.db.begin_plain
+
+    @asynccontextmanager
+    async def losing_the_answer(*, durable: bool = True) -> AsyncIterator[Plain]:
+        monkeypatch.setattr(hand.gateway.wiring.db, "begin_plain", begin_plain)
+        async with begin_plain(durable=durable) as plain:
+            yield plain
+        raise CommitUnknown
+
+    monkeypatch.setattr(hand.gateway.wiring.db, "begin_plain", losing_the_answer)
+    await hand.rooms.dispatcher._turn(10)
+    await rest(hand.rooms.dispatcher.loop)
+    assert hand.fal.calls == []
+    assert [await hand.status(job_id) for job_id in jobs] == ["queued", "queued"]
+    assert [a["outcome"] for a in await hand.attempts(jobs[0])] == ["not_sent"]
+    await hand.send()
+    assert [await hand.status(job_id) for job_id in jobs] == ["submitted", "submitted"]
+
+
 async def test_a_lease_outlasts_the_longest_post(hand: Hand) -> None:
     await hand.submit()
     hand.fal.during["submit"] = lambda: asyncio.sleep(0.2)
@@ -239,9 +265,7 @@ async def test_a_job_that_starts_late_has_its_whole_deadline_from_its_start(hand
     assert await hand.status(job_id) == "running"
 
 
-@pytest.mark.parametrize(
-    "answer", [Queued(0), UnknownStatus("PAUSED"), Trouble("HTML", 502), Gone(404), DONE], ids=str
-)
+@pytest.mark.parametrize("answer", [Queued(0), UnknownStatus("PAUSED"), Trouble("HTML", 502), Gone(404), DONE], ids=str)
 async def test_a_silent_job_is_unconfirmed_whatever_fal_says_in_place_of_an_end(hand: Hand, answer: object) -> None:
     settings = hand.gateway.wiring.settings
     job_id = await hand.at_fal()

@@ -222,6 +222,7 @@ class House:
         attempt_id: UUID | None = None,
     ) -> bool:
         """End it as `succeeded` at `usd`, or at its quote; "0" voids."""
+
         def charge(held: Held) -> Charge:
             return Charge(usd=held.usd if usd is None else Decimal(usd))
 
@@ -255,9 +256,7 @@ class House:
 
     async def claim(self, most: int = 100) -> list[Claimed]:
         """Take what is queued, as the dispatcher does."""
-        claimed, _ = await self.moves.claim_queued(
-            most, lease_seconds=90, fal_key_id=self.fal.key_id, most_bytes=10**9
-        )
+        claimed, _ = await self.moves.claim_queued(most, lease_seconds=90, fal_key_id=self.fal.key_id, most_bytes=10**9)
         return claimed
 
     async def follow_strays(self) -> int:

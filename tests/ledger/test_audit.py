@@ -7,7 +7,10 @@ import pytest
 from .house import House, id_of
 
 DIFFERENCES = {
-    "a hold is missing": ("DELETE FROM entries WHERE kind = 'hold' AND job_id = $1", "{job} holds: found 0, expected 1"),
+    "a hold is missing": (
+        "DELETE FROM entries WHERE kind = 'hold' AND job_id = $1",
+        "{job} holds: found 0, expected 1",
+    ),
     "there are two holds": (
         "INSERT INTO entries SELECT gen_random_uuid(), job_id, kind, 'twice', amount_usd, seconds, price_id, fal_units, "
         "resolves_id, mark, note, by, user_id, team_id, key_id, model, end_user, tags, booked_at FROM entries "
@@ -39,7 +42,10 @@ DIFFERENCES = {
         "UPDATE entries SET amount_usd = 9 WHERE kind = 'settle' AND job_id = $1",
         "{job} charged_usd: found 1.400000000, expected 9.000000000",
     ),
-    "a job is gone": ("DELETE FROM jobs WHERE id = $1", "{job} entries of a job that is not there: found 2, expected 0"),
+    "a job is gone": (
+        "DELETE FROM jobs WHERE id = $1",
+        "{job} entries of a job that is not there: found 2, expected 0",
+    ),
     "used": (
         "UPDATE quota_usage SET used = used + 1 WHERE $1::uuid IS NOT NULL",
         "quota organization usd day from 2026-05-04 00:00:00+00: found used 2.400000000 held 1.400000000, "

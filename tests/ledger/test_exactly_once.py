@@ -43,9 +43,7 @@ async def book(house: House, job_id: UUID, extra: Extra) -> None:
     async def write(plain: asyncpg.Connection) -> None:  # type: ignore[type-arg]
         await plain.execute(f"SELECT {SHARED_LOCK}")
         windows = await lock_windows(plain, set(hold.quota_usage_ids))
-        await book_extra(
-            plain, hold, extra, windows=windows, now=house.clock(), zone=house.wiring.settings.zone
-        )
+        await book_extra(plain, hold, extra, windows=windows, now=house.clock(), zone=house.wiring.settings.zone)
         await plain.execute("UPDATE jobs SET charged_usd = charged_usd + $2 WHERE id = $1", job_id, extra.usd)
 
     await in_transaction(house.db, write)

@@ -79,7 +79,9 @@ async def test_the_tables_in_code_are_those_in_the_database(db: Database) -> Non
             opts={
                 "compare_type": True,
                 "compare_server_default": True,
-                "include_name": lambda name, kind, _: kind != "table" or name not in {"installation", "alembic_version"},
+                "include_name": lambda name, kind, _: (
+                    kind != "table" or name not in {"installation", "alembic_version"}
+                ),
             },
         )
         return list(compare_metadata(context, metadata))
@@ -95,9 +97,7 @@ async def test_constraints_in_code_are_those_in_the_database(db: Database) -> No
             "SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'p', 'f', "
             "'u') AND conrelid NOT IN ('installation'::regclass, 'alembic_version'::regclass)"
         )
-        partial = await plain.fetch(
-            "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indpred IS NOT NULL"
-        )
+        partial = await plain.fetch("SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indpred IS NOT NULL")
     in_code = {str(one.name) for table in metadata.tables.values() for one in table.constraints if one.name}
     assert in_code == {row["conname"] for row in rows}
     indexes = [index for table in metadata.tables.values() for index in table.indexes]

@@ -277,9 +277,7 @@ async def test_a_job_settles_in_the_window_it_was_held_in(house: House) -> None:
     assert await house.audit() == []
 
 
-async def test_two_replicas_whose_clocks_differ_a_little_keep_the_same_books(
-    house: House, settings: Settings
-) -> None:
+async def test_two_replicas_whose_clocks_differ_a_little_keep_the_same_books(house: House, settings: Settings) -> None:
     """At midnight the one counts in the old day, the other in the new; each window keeps its own maximum."""
     house.clock.now = datetime(2026, 5, 4, 23, 59, 59, tzinfo=UTC)
     late, ann = House(settings, clock=Clock(datetime(2026, 5, 5, 0, 0, 1, tzinfo=UTC))), await house.someone()

@@ -86,7 +86,9 @@ NOT_MONEY = re.compile(r"_SECONDS: Final|poll_seconds|rest_seconds|float\(second
 @pytest.mark.parametrize("path", MONEY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_money_meets_no_float(path: Path) -> None:
     lines = path.read_text().splitlines()
-    assert [lines[number - 1] for number in floats_in(path.read_text()) if not NOT_MONEY.search(lines[number - 1])] == []
+    assert [
+        lines[number - 1] for number in floats_in(path.read_text()) if not NOT_MONEY.search(lines[number - 1])
+    ] == []
 
 
 @pytest.mark.parametrize("planted", ["float(amount)", "amount * 1.4", "a / b", "x: float"])

@@ -29,9 +29,7 @@ ENDPOINT = Endpoint(
     category="image-to-video",
     input=ImageToVideoV21MasterRequest,
     seconds=_seconds,
-    prices=(
-        PriceSeed(base_seconds=Decimal(5), base_usd=Decimal("1.40"), usd_per_second=Decimal("0.28"), when={}),
-    ),
+    prices=(PriceSeed(base_seconds=Decimal(5), base_usd=Decimal("1.40"), usd_per_second=Decimal("0.28"), when={}),),
     image_fields=("image_url",),
     example={
         "prompt": "The dice begin to roll",

@@ -29,9 +29,7 @@ ENDPOINT = Endpoint(
     category="text-to-video",
     input=TextToVideoV21MasterRequest,
     seconds=_seconds,
-    prices=(
-        PriceSeed(base_seconds=Decimal(5), base_usd=Decimal("1.40"), usd_per_second=Decimal("0.28"), when={}),
-    ),
+    prices=(PriceSeed(base_seconds=Decimal(5), base_usd=Decimal("1.40"), usd_per_second=Decimal("0.28"), when={}),),
     example={
         "prompt": "A paper boat crosses a puddle at dawn, slow dolly shot",
         "duration": "5",

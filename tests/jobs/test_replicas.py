@@ -1,0 +1,166 @@
+"""Replicas share the work through the rows: each job is sent once, whoever is killed or cut off."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import httpx
+
+from app.settings import Settings
+from tests.conftest import FAL_KEY
+from tests.gateway import Gateway, Person, run_gateway
+from tests.jobs.conftest import POLL_SECONDS
+from tests.sandbox.running import Sandbox
+
+
+@contextmanager
+def _process(database_url: str, fal_queue_url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "FAL_KEY": FAL_KEY,
+        "DATABASE_URL": database_url,
+        "FAL_QUEUE_URL": fal_queue_url,
+        "POLL_SECONDS": str(POLL_SECONDS),
+    }
+    command = [sys.executable, "-m", "tests.jobs.serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.kill()
+
+
+async def _submit_all(clients: list[httpx.AsyncClient], person: Person, count: int) -> list[str]:
+    async def submit(n: int) -> str:
+        answer = await clients[n % len(clients)].post(
+            "/v1/text-to-video", json={"prompt": f"boat <{n}>"}, headers=person.headers
+        )
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    return await asyncio.gather(*(submit(n) for n in range(count)))
+
+
+async def _statuses(gateway: Gateway) -> Counter[str]:
+    async with gateway.wiring.db.plain() as plain:
+        return Counter({r[0]: r[1] for r in await plain.fetch("SELECT status, count(*) FROM jobs GROUP BY 1")})
+
+
+async def _until(gateway: Gateway, expected: dict[str, int], seconds: float = 20) -> None:
+    for _ in range(int(seconds / 0.1)):
+        found = await _statuses(gateway)
+        if found == expected:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{found} instead of {expected}")
+
+
+def _sent(sandbox: Sandbox) -> Counter[str]:
+    return Counter(request["input"]["prompt"] for request in sandbox.requests())
+
+
+async def test_two_replicas_send_each_job_once_and_finish_it(at_sandbox: Settings, sandbox: Sandbox) -> None:
+    async with run_gateway(at_sandbox) as one, run_gateway(at_sandbox) as other:
+        ann = await one.make_person()
+        await _submit_all([one.client, other.client], ann, 60)
+        await _until(one, {"succeeded": 60})
+    assert _sent(sandbox) == {f"boat <{n}>": 1 for n in range(60)}
+
+
+async def test_when_one_of_two_replicas_is_killed_the_other_finishes_and_nothing_is_sent_twice(
+    database_url: str, at_sandbox: Settings, sandbox: Sandbox
+) -> None:
+    with _process(database_url, sandbox.url) as (url, process):
+        async with run_gateway(at_sandbox) as other, httpx.AsyncClient(base_url=url, trust_env=False) as doomed:
+            ann = await other.make_person()
+            await _submit_all([doomed, other.client], ann, 20)
+            await _until(other, {"succeeded": 20})
+            sandbox.set_fault(call="submit", fault="slow", seconds=1)
+            await _submit_all([doomed, other.client], ann, 60)
+            await _until(other, {"succeeded": 20, "submitting": 60})
+            process.kill()  # -9
+            process.wait()
+            sandbox.http.delete("/_sandbox/faults")
+            await asyncio.sleep(1.5)
+            left = (await _statuses(other))["submitting"]
+            assert 0 < left < 60
+            await _until(other, {"succeeded": 80 - left, "submitting": left})
+            async with other.wiring.db.plain() as plain:  # until the leases end
+                await plain.execute("UPDATE jobs SET next_check_at = now() WHERE status = 'submitting'")
+            await _until(other, {"succeeded": 80 - left, "unconfirmed": left})
+            await asyncio.sleep(0.5)
+            assert await _statuses(other) == {"succeeded": 80 - left, "unconfirmed": left}
+    assert max(_sent(sandbox).values()) <= 2  # the prompts of the first twenty come twice, each of its own job
+    assert sum(_sent(sandbox).values()) == 80
+
+
+async def test_connections_that_postgres_ends_in_the_middle_lose_nothing(at_sandbox: Settings, sandbox: Sandbox) -> None:
+    sandbox.set_clock(speed=20)  # a job takes 0.2 s
+    async with run_gateway(at_sandbox) as gateway:
+        ann = await gateway.make_person()
+        outside = await gateway.wiring.db.connect()
+        accepted = 0
+        for _ in range(6):
+            for _ in range(5):
+                answer = await gateway.submit(ann, "a boat")
+                assert answer.status_code in {202, 503}
+                accepted += answer.status_code == 202
+            await asyncio.sleep(0.13)
+            await outside.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await outside.close()
+        await _until(gateway, {"succeeded": (await _statuses(gateway)).total()})
+        found = await _statuses(gateway)
+        assert found.total() >= accepted > 0
+        waiting = await gateway.client.post(
+            "/v1/text-to-video", json={"prompt": "a boat"}, headers=ann.headers | {"Prefer": "wait=10"}
+        )
+        assert waiting.status_code == 200
+    assert sum(_sent(sandbox).values()) == found.total() + 1
+
+
+async def test_fal_is_called_no_more_often_for_200_callers_that_poll(at_sandbox: Settings, sandbox: Sandbox) -> None:
+    sandbox.set_clock(speed=2)  # a job takes 2 s
+    settings = at_sandbox.model_copy(update={"poll_seconds": 0.4})
+    async with run_gateway(settings) as one, run_gateway(settings) as other:
+        ann = await one.make_person()
+        job_id = (await one.submit(ann)).json()["id"]
+
+        async def poll(gateway: Gateway) -> str:
+            while (job := await gateway.job(ann, job_id))["finished_at"] is None:
+                await asyncio.sleep(0.1)
+            return str(job["status"])
+
+        ends = await asyncio.gather(*(poll((one, other)[n % 2]) for n in range(200)))
+        assert set(ends) == {"succeeded"}
+        row = await one.job(ann, job_id)
+    state = sandbox.http.get("/_sandbox/state").json()["calls"]
+    assert sum(state.values()) <= 2 + _seconds(row) / 0.4, state
+    assert state["submit"] == state["result"] == 1
+
+
+async def test_two_replicas_with_a_slow_fal_do_not_double_the_calls(at_sandbox: Settings, sandbox: Sandbox) -> None:
+    sandbox.set_clock(speed=2)
+    sandbox.set_fault(call="status", fault="slow", seconds=0.7)
+    settings = at_sandbox.model_copy(update={"poll_seconds": 0.3})
+    async with run_gateway(settings) as one, run_gateway(settings):
+        ann = await one.make_person()
+        job = (await one.submit(ann)).json()
+        row = await one.job(ann, job["id"], wait=20)
+        assert row["status"] == "succeeded"
+    state = sandbox.http.get("/_sandbox/state").json()["calls"]
+    # both may read the result: a check that one began and the other overtook
+    assert sum(state.values()) <= 3 + _seconds(row) / 0.3, state
+
+
+def _seconds(job: dict[str, str]) -> float:
+    ended, begun = (datetime.fromisoformat(job[name]) for name in ("finished_at", "created_at"))
+    return (ended - begun).total_seconds()
