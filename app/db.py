@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias, cast
 
 import asyncpg
-from sqlalchemy import MetaData, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -41,6 +41,18 @@ class CommitUnknown(Exception):  # noqa: N818  it is a state of knowledge, not a
     """The connection broke during COMMIT: the transaction may or may not have happened. Look before you speak."""
 
 
+_LOST: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+"""After one of these a connection is of no more use, and of what was under way on it nobody knows."""
+
+
 def driver_url(url: str) -> str:
     """What asyncpg takes: `postgres://`, `postgresql://` or `postgresql+asyncpg://`, libpq's options kept."""
     scheme, separator, rest = url.partition("://")
@@ -61,6 +73,7 @@ class Database:
             pool_timeout=5,
             pool_pre_ping=False,
         )
+        event.listen(self._engine.sync_engine, "checkout", _replace_closed)
 
     async def connect(self) -> Plain:
         """A connection outside the pool; the caller closes it."""
@@ -80,7 +93,11 @@ class Database:
     async def plain(self) -> AsyncIterator[Plain]:
         """As `reading`, but asyncpg's own connection, for the hot paths."""
         async with self._engine.connect() as connection:
-            yield await plain_of(connection)
+            try:
+                yield await plain_of(connection)
+            except _LOST:
+                await connection.invalidate()  # SQLAlchemy does not see the driver's own errors
+                raise
 
     @asynccontextmanager
     async def begin(self, *, durable: bool = True) -> AsyncIterator[Tx]:
@@ -109,6 +126,12 @@ class Database:
             if await tx.scalar(text("SELECT to_regclass('alembic_version')")) is None:
                 return None
             return cast("str | None", await tx.scalar(text("SELECT version_num FROM alembic_version")))
+
+
+def _replace_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Nobody is given a connection that was closed meanwhile, say by a restart of Postgres; costs no round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 async def plain_of(connection: AsyncConnection) -> Plain:
@@ -163,15 +186,10 @@ def is_database_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or (error.orig is not None and is_database_away(_driver_error(error.orig)))
     away: tuple[type[BaseException], ...] = (
+        *_LOST,
         PoolTimeout,
         CommitUnknown,
-        OSError,
         TimeoutError,
-        asyncpg.InterfaceError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
         asyncpg.TooManyConnectionsError,
         asyncpg.LockNotAvailableError,
         asyncpg.QueryCanceledError,

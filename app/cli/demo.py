@@ -31,14 +31,15 @@ VIDEOS: Final = Path("data/demo")
 @click.command
 @click.option("--stay", is_flag=True, help="Ask for no videos: stay up, and print a curl to paste.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to listen (with --stay 8000, else a free one).")
-def command(*, stay: bool, port: int | None) -> None:
+@click.option("--speed", type=float, default=1.0, show_default=True, help="How much faster than life the sandbox is.")
+def command(*, stay: bool, port: int | None, speed: float) -> None:
     """Try falgate: a text-to-video and an image-to-video on a PostgreSQL of our own and a pretended fal.
 
     Reads neither the environment nor .env: whatever is set, this is play money.
     """
     click.secho("falgate demo", bold=True, nl=False)
     click.echo(": fal is the built-in sandbox, its dollars are play money.\n")
-    with EmbeddedPostgres(EMBEDDED_FOLDER) as postgres, running_sandbox() as fal_url:
+    with EmbeddedPostgres(EMBEDDED_FOLDER) as postgres, running_sandbox("--speed", str(speed)) as fal_url:
         settings = asyncio.run(_prepare(dsn_of(postgres, is_sandbox=True), fal_url))
         set_up_logs(level="warning", layout="text", secrets=settings.secrets)
         _tell("PostgreSQL", f"our own in ./{EMBEDDED_FOLDER}, schema {SCHEMA_REVISION}")

@@ -38,6 +38,65 @@ plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
 
+def _submit_route(category: Category) -> None:
+    async def submit(request: Request) -> Response:
+        rooms = rooms_of(request)
+        secret_hash = _secret_hash(request, rooms)
+        submission = await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
+        outcome = await rooms.submits.submit(submission)
+        headers = {
+            "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
+            "Retry-After": str(max(1, round(rooms.wiring.settings.poll_seconds))),
+        }
+        if isinstance(outcome, Accepted) and submission.wait_seconds is None:
+            return json_response(outcome.body, status=202, headers=headers)
+        if not isinstance(outcome, Accepted):
+            headers["Idempotent-Replayed"] = "true"
+        seconds = submission.wait_seconds or 0
+        seen = await wait_until_ended(rooms, secret_hash, outcome.job_id, seconds=seconds)
+        if not seen.is_ended:
+            return json_response(seen.body, status=202, headers=headers)
+        del headers["Retry-After"]
+        if seconds:
+            headers |= _applied(seen, seconds)
+        return json_response(seen.body, headers=headers)
+
+    async def estimate_cost(request: Request) -> dict[str, Any]:
+        rooms = rooms_of(request)
+        submission = await read_submission(
+            request, category, secret_hash=_secret_hash(request, rooms), catalogue=rooms.wiring.catalogue
+        )
+        return await estimate(rooms.wiring, submission)
+
+    noun = category.replace("-", "_")
+    plain.add_api_route(
+        f"/v1/{category}",
+        submit,
+        methods=["POST"],
+        status_code=202,
+        operation_id=f"submit_{noun}",
+        summary=f"Ask for a video ({category})",
+        description=SUBMIT,
+        responses=answers_job({202: "Accepted.", 200: "It ended while you waited, or had ended before."})
+        | responses(401, 402, 403, 413, 415, 422, 429, 503),
+        openapi_extra={"x-category": category, "security": [{"key": []}]},
+    )
+    router.add_api_route(
+        f"/v1/{category}/estimate",
+        estimate_cost,
+        methods=["POST"],
+        operation_id=f"estimate_{noun}",
+        summary=f"What it would cost ({category})",
+        description=ESTIMATE,
+        responses=ESTIMATED | responses(401, 403, 413, 415, 422, 503),
+        openapi_extra={"x-category": category, "security": [{"key": []}]},
+    )
+
+
+_submit_route("text-to-video")
+_submit_route("image-to-video")
+
+
 @plain.get(
     "/v1/jobs/{id}",  # noqa: FAST003  a plain route reads its own path
     operation_id="get_job",
@@ -99,65 +158,6 @@ async def get_events(request: Request) -> Response:
         return Response(status_code=204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return EventSourceResponse(stream_events(rooms, secret_hash, job_id, seen), headers=headers)
-
-
-def _submit_route(category: Category) -> None:
-    async def submit(request: Request) -> Response:
-        rooms = rooms_of(request)
-        secret_hash = _secret_hash(request, rooms)
-        submission = await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
-        outcome = await rooms.submits.submit(submission)
-        headers = {
-            "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
-            "Retry-After": str(max(1, round(rooms.wiring.settings.poll_seconds))),
-        }
-        if isinstance(outcome, Accepted) and submission.wait_seconds is None:
-            return json_response(outcome.body, status=202, headers=headers)
-        if not isinstance(outcome, Accepted):
-            headers["Idempotent-Replayed"] = "true"
-        seconds = submission.wait_seconds or 0
-        seen = await wait_until_ended(rooms, secret_hash, outcome.job_id, seconds=seconds)
-        if not seen.is_ended:
-            return json_response(seen.body, status=202, headers=headers)
-        del headers["Retry-After"]
-        if seconds:
-            headers |= _applied(seen, seconds)
-        return json_response(seen.body, headers=headers)
-
-    async def estimate_cost(request: Request) -> dict[str, Any]:
-        rooms = rooms_of(request)
-        submission = await read_submission(
-            request, category, secret_hash=_secret_hash(request, rooms), catalogue=rooms.wiring.catalogue
-        )
-        return await estimate(rooms.wiring, submission)
-
-    noun = category.replace("-", "_")
-    plain.add_api_route(
-        f"/v1/{category}",
-        submit,
-        methods=["POST"],
-        status_code=202,
-        operation_id=f"submit_{noun}",
-        summary=f"Ask for a video ({category})",
-        description=SUBMIT,
-        responses=answers_job({202: "Accepted.", 200: "It ended while you waited, or had ended before."})
-        | responses(401, 402, 403, 413, 415, 422, 429, 503),
-        openapi_extra={"x-category": category, "security": [{"key": []}]},
-    )
-    router.add_api_route(
-        f"/v1/{category}/estimate",
-        estimate_cost,
-        methods=["POST"],
-        operation_id=f"estimate_{noun}",
-        summary=f"What it would cost ({category})",
-        description=ESTIMATE,
-        responses=ESTIMATED | responses(401, 403, 413, 415, 422, 503),
-        openapi_extra={"x-category": category, "security": [{"key": []}]},
-    )
-
-
-_submit_route("text-to-video")
-_submit_route("image-to-video")
 
 
 @router.get(

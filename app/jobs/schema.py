@@ -6,7 +6,7 @@ from typing import Any, Final
 from app.catalogue.registry import Catalogue
 from app.http import Page
 from app.jobs.listing import STATUSES
-from app.jobs.request import LONGEST_WAIT_SECONDS, body_type
+from app.jobs.request import DEFAULT_MODEL, LONGEST_WAIT_SECONDS, body_type
 from app.jobs.wire import BlockingQuota, Estimate, Job
 
 Answers = dict[int | str, dict[str, Any]]
@@ -31,7 +31,7 @@ WAIT: Final = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": f"`wait=N`: answer when the job has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
+    "description": f"`wait=N`: answer when it has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
     "schema": {"type": "string", "examples": ["wait=60"]},
 }
 _IDEMPOTENCY_KEY: Final = {
@@ -108,8 +108,13 @@ def _body(schemas: dict[str, Any], catalogue: Catalogue, category: str) -> dict[
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}", mode="validation")
         schemas |= schema.pop("$defs", {})
         schema["properties"]["model"] |= {"enum": [endpoint.model, endpoint.id]}
+        example = dict(endpoint.example)
+        if endpoint.model != DEFAULT_MODEL:
+            del schema["properties"]["model"]["default"]
+            schema["required"] = [*schema.get("required", []), "model"]
+            example = {"model": endpoint.model, **example}
         schemas[body.__name__] = schema
         refs.append({"$ref": f"#/components/schemas/{body.__name__}"})
-        examples[endpoint.model] = {"summary": endpoint.model, "value": dict(endpoint.example)}
+        examples[endpoint.model] = {"summary": endpoint.model, "value": example}
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.ids import JobId, KeyId, PriceId, TeamId, UserId
 from app.money import Amount, sql_decimal_text
@@ -70,8 +70,45 @@ class JobError(BaseModel):
     fal: FalSide
 
 
+_EXAMPLE: Final[dict[str, Any]] = {
+    "id": "job_0199f3a1c5e27b6d8f0a1b2c3d4e5f60",
+    "status": "succeeded",
+    "model": "kling-2.1-master",
+    "endpoint": "fal-ai/kling-video/v2.1/master/text-to-video",
+    "input": {
+        "prompt": "A paper boat crosses a puddle at dawn",
+        "duration": "5",
+        "aspect_ratio": "16:9",
+        "negative_prompt": "blur, distort, and low quality",
+        "cfg_scale": 0.5,
+    },
+    "output": {"video": {"url": "https://v3.fal.media/files/…/boat.mp4", "content_type": "video/mp4"}},
+    "error": None,
+    "tags": {"campaign": "spring"},
+    "end_user": None,
+    "seconds": 5,
+    "quoted_usd": "1.40",
+    "held_usd": "0.00",
+    "charged_usd": "1.40",
+    "price_id": "price_0199f39e0b7c7d21a4c3f2e1d0b9a877",
+    "queue_position": None,
+    "fal_request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b",
+    "user_id": "user_0199f39e11aa7c0e9d8c7b6a59483726",
+    "team_id": "team_0199f39e0f557a1b8c9d0e1f2a3b4c5d",
+    "key_id": "key_0199f39e13337e4f9a8b7c6d5e4f3a2b",
+    "version": 6,
+    "cancel_requested_at": None,
+    "created_at": "2026-11-20T09:00:00.000000Z",
+    "submitted_at": "2026-11-20T09:00:00.210000Z",
+    "started_at": "2026-11-20T09:00:05.480000Z",
+    "finished_at": "2026-11-20T09:04:11.020000Z",
+}
+
+
 class Job(BaseModel):
     """One video asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     id: JobId
     status: str = Field(

@@ -46,7 +46,7 @@ def measure_calls(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
     shares, most = [], 0
     with sandbox("--queue-seconds", "1", "--render-seconds", str(RENDER_SECONDS)) as fal:
         settings = environment(postgres.dsn(), fal) | {"POLL_SECONDS": str(POLL_SECONDS)}
-        with serve("tests.bench.gateway:make()", settings, ready="/health/ready") as (gateway, _):
+        with serve("tests.bench.gateway:make()", settings, ready="/health/ready") as gateway:
             for round_number in range(min(rounds, 3)):
                 begun = time.monotonic()
                 run(_poll_one(gateway.port, keys[round_number]))
@@ -88,15 +88,14 @@ async def _poll_one(port: int, key: str) -> None:
 def measure_checks(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:  # noqa: ARG001  one long flight
     """5,000 jobs in flight at once: how late is the latest check, sampled five times a second; and all end."""
     keys: list[str] = run(seed(postgres.dsn()))  # type: ignore[assignment]
-    with sandbox("--queue-seconds", "1", "--render-seconds", str(FLIGHT_SECONDS)) as fal:
-        with serve("tests.bench.gateway:make()", environment(postgres.dsn(), fal), ready="/health/ready") as (
-            server,
-            _,
-        ):
-            made = 0
-            while made < IN_FLIGHT:
-                made += len(load(server, submits(keys), callers=8, seconds=0.5).latencies)
-            watched: tuple[list[float], int, int] = run(_watch(postgres.dsn()))  # type: ignore[assignment]
+    with (
+        sandbox("--queue-seconds", "1", "--render-seconds", str(FLIGHT_SECONDS)) as fal,
+        serve("tests.bench.gateway:make()", environment(postgres.dsn(), fal), ready="/health/ready") as server,
+    ):
+        made = 0
+        while made < IN_FLIGHT:
+            made += len(load(server, submits(keys), callers=8, seconds=0.5).latencies)
+        watched: tuple[list[float], int, int] = run(_watch(postgres.dsn()))  # type: ignore[assignment]
     late, in_flight, unfinished = sorted(watched[0]), *watched[1:]
     return [
         Figure(

@@ -53,8 +53,8 @@ def measure_submits(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
     delayed: list[float] = []
     rates: list[tuple[float, float]] = []
     with (
-        serve("tests.bench.bare:app", {"BARE_DSN": postgres.dsn()}, ready="/constant") as (bare, _),
-        serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as (gateway, _),
+        serve("tests.bench.bare:app", {"BARE_DSN": postgres.dsn()}, ready="/constant") as bare,
+        serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as gateway,
     ):
         load(bare, lambda: BARE, seconds=1)
         load(gateway, request, seconds=1)
@@ -92,8 +92,8 @@ def measure_reads(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
     keys: list[str] = run(seed(postgres.dsn()))  # type: ignore[assignment]
     shares: list[float] = []
     with (
-        serve("tests.bench.bare:app", {"BARE_DSN": postgres.dsn()}, ready="/constant") as (bare, _),
-        serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as (gateway, _),
+        serve("tests.bench.bare:app", {"BARE_DSN": postgres.dsn()}, ready="/constant") as bare,
+        serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as gateway,
     ):
         load(gateway, submits(keys), seconds=1)
         run(analyse(postgres.dsn()))
@@ -123,9 +123,9 @@ def measure_weight(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
     keys: list[str] = run(seed(postgres.dsn()))  # type: ignore[assignment]
     ready: list[float] = []
     for _ in range(rounds):
-        with serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as (_, seconds):
-            ready.append(seconds)
-    with serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as (gateway, _):
+        with serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as server:
+            ready.append(server.ready_seconds)
+    with serve("tests.bench.gateway:make()", environment(postgres.dsn()), ready="/health/ready") as gateway:
         made, give_up_at = 0, time.monotonic() + 120
         while made < 10_000 and time.monotonic() < give_up_at:
             made += len(load(gateway, submits(keys), seconds=1).latencies)

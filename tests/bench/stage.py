@@ -51,6 +51,7 @@ class Server:
 
     port: int
     process: subprocess.Popen[bytes]
+    ready_seconds: float
 
     @property
     def resident_mib(self) -> float:
@@ -67,8 +68,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(app: str, environment: dict[str, str], *, ready: str) -> Iterator[tuple[Server, float]]:
-    """uvicorn with one worker; also the seconds until `ready` answered."""
+def serve(app: str, environment: dict[str, str], *, ready: str) -> Iterator[Server]:
+    """Uvicorn with one worker, once `ready` has answered."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
     if app.endswith("()"):
@@ -83,7 +84,7 @@ def serve(app: str, environment: dict[str, str], *, ready: str) -> Iterator[tupl
                 if process.poll() is not None:
                     raise RuntimeError(f"{app} ended while it started")
                 time.sleep(0.02)
-            yield Server(port, process), time.perf_counter() - begun
+            yield Server(port, process, time.perf_counter() - begun)
         finally:
             process.terminate()
             process.wait()

@@ -12,6 +12,8 @@ from tests.conftest import settings_for
 from tests.gateway import Gateway, Person, run_gateway
 from tests.sandbox.running import Sandbox, run_sandbox
 
+from .office import Office
+
 _numbers = itertools.count()
 
 
@@ -52,3 +54,9 @@ async def working(postgres: EmbeddedPostgres, template: str, fal: Sandbox) -> As
 async def ann(gateway: Gateway) -> Person:
     """A member of a team of her own."""
     return await gateway.make_person()
+
+
+@pytest_asyncio.fixture(loop_scope="package", scope="package")
+async def office(gateway: Gateway) -> Office:
+    """Somebody of each role."""
+    return await Office.open(gateway)

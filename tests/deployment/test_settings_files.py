@@ -1,0 +1,40 @@
+"""What people copy and read: .env.example and the README say what settings.py says."""
+
+import re
+from pathlib import Path
+
+from app.sandbox.scripts import scripts_as_markdown
+from app.settings import SECRETS, Settings, load_settings
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = {name.upper() for name in Settings.model_fields}
+COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
+
+
+def test_env_example_names_every_setting_with_a_comment_before_it() -> None:
+    text = (ROOT / ".env.example").read_text()
+    assert set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)) == NAMES | COMPOSE_ONLY
+    for paragraph in text.strip().split("\n\n"):
+        assert paragraph.startswith("# "), paragraph
+    assert "FAL_KEY_FILE=" in text
+    assert all(name in text.split("\n\n")[0] for name in SECRETS)
+
+
+def test_env_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
+    text = (ROOT / ".env.example").read_text()
+    uncommented = tmp_path / ".env"
+    uncommented.write_text(re.sub(r"^#([A-Z_]+=)", r"\1", text, flags=re.MULTILINE))
+    given = {"FAL_KEY": "id:secret"}
+    shown = load_settings(given, env_file=uncommented)
+    default = load_settings(given | {"DATABASE_URL": shown.database_url.get_secret_value()}, env_file=None)
+    assert shown == default
+
+
+def test_the_readme_names_every_setting() -> None:
+    settings = (ROOT / "README.md").read_text().split("## Settings")[1].split("\n## ")[0]
+    assert {name for name in NAMES if f"`{name}`" in settings} == NAMES
+
+
+def test_the_readme_shows_the_scripts_of_the_sandbox() -> None:
+    shown = (ROOT / "README.md").read_text().split("<!-- scripts:")[1].split("-->\n", 1)[1]
+    assert shown.split("\n<!-- /scripts -->")[0] == scripts_as_markdown()
