@@ -22,7 +22,7 @@ help: ## List what can be made.
 install: $(INSTALLED) ## Make .venv from the lock (needs Python 3.11 to 3.14).
 
 $(INSTALLED): requirements-dev.txt
-	@for python in $(CANDIDATES); do \
+	@found=; for python in $(CANDIDATES); do \
 		if "$$python" -c '$(FITS)' >/dev/null 2>&1; then found="$$python"; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \

@@ -168,7 +168,8 @@ def input_faults(errors: Sequence[ErrorDetails], *, skip: int = 0) -> list[dict[
 
 def pointer(location: Sequence[str | int]) -> str:
     """A JSON pointer (RFC 6901); the whole body is the empty string. A field's name that is absurdly long is cut."""
-    names = [_cut(str(part)) for part in location if part != _OF_A_KEY]
+    is_of_a_key = len(location) >= len(("field", "key", _OF_A_KEY)) and location[-1] == _OF_A_KEY
+    names = [_cut(str(part)) for part in (location[:-1] if is_of_a_key else location)]
     return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
 
 

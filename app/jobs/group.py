@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from prometheus_client import Histogram
@@ -39,7 +40,8 @@ class Group(Generic[Member, Outcome]):
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((member, future))
         if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._drain())
+            # a context of its own: what it logs belongs to no one request
+            self._runner = asyncio.create_task(self._drain(), context=Context())
         return await future
 
     async def _drain(self) -> None:

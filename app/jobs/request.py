@@ -53,7 +53,10 @@ class Ours(Input):
     tags: Annotated[
         dict[TagName, Annotated[str, Field(max_length=256), NO_NUL]],
         BeforeValidator(_few),
-        Field(description="At most 10, for reports.", max_length=10),
+        Field(
+            description="At most 10, for reports.",
+            json_schema_extra={"maxProperties": 10, "additionalProperties": False},
+        ),
     ] = Field(default_factory=dict)
     end_user: Annotated[
         Annotated[str, Field(min_length=1, max_length=128), NO_NUL] | None,

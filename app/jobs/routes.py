@@ -23,6 +23,7 @@ from app.jobs.schema import (
     ESTIMATED,
     FILTERS,
     JOB_ID,
+    LAST_EVENT_ID,
     LISTED,
     STREAMED,
     SUBMIT,
@@ -144,7 +145,7 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
     operation_id="stream_job_events",
     summary="Follow a job",
     responses=STREAMED | responses(401, 403, 404, 422, 503),
-    openapi_extra={"parameters": [JOB_ID], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID], "security": [{"key": []}]},
 )
 async def get_events(request: Request) -> Response:
     """The job at once, then at each change; closed after its end. A comment every 15 s keeps the stream open."""

@@ -34,6 +34,28 @@ WAIT: Final = {
     "description": f"`wait=N`: answer when it has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
     "schema": {"type": "string", "examples": ["wait=60"]},
 }
+LAST_EVENT_ID: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The `id` of the last event you have seen; browsers send it by themselves.",
+    "schema": {"type": "string", "examples": ["7"]},
+}
+_EVENT: Final = {
+    "type": "object",
+    "description": "Each event of the stream.",
+    "properties": {
+        "event": {"type": "string", "const": "job"},
+        "id": {"type": "string", "description": "The job's version."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
+        "retry": {"type": "integer", "description": "Milliseconds, once, at the beginning."},
+    },
+    "required": ["event", "id", "data"],
+}
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -57,7 +79,7 @@ FILTERS: Final = [
     _filter("since", {"type": "string", "format": "date-time"}),
     _filter("until", {"type": "string", "format": "date-time"}),
     _filter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
-    _filter("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+    _filter("cursor", {"type": "string", "pattern": "^job_[0-9a-f]{32}$"}, "`next_cursor` of the page before."),
 ]
 
 
@@ -68,7 +90,7 @@ LISTED: Final[Answers] = {200: {"model": Page[Job]}}
 STREAMED: Final[Answers] = {
     200: {
         "description": "Server-sent events: `event: job`, `id` the version, `data` the Job.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     },
     204: {"description": "The job has ended and you have seen its last version."},
 }

@@ -40,6 +40,11 @@ def test_a_wrong_name_in_env_file_is_told_with_the_nearest_one(tmp_path: Path) -
     assert "the nearest name is FAL_KEY" in said
 
 
+def test_an_env_file_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(f"FAL_KEY={FAL_KEY}\xe4".encode("latin-1"))
+    assert "not UTF-8" in sentence(falgate("serve", "--embedded", folder=tmp_path), code=2)
+
+
 @pytest.mark.parametrize("command", [["serve"], ["migrate"], ["audit"], ["keys", "create", "--user", "ann"]])
 def test_a_database_that_is_away_is_one_sentence(command: list[str], tmp_path: Path) -> None:
     assert "cannot be reached" in sentence(falgate(*command, folder=tmp_path, **real(NOBODY)), code=1)

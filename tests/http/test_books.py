@@ -19,6 +19,11 @@ PRICE: dict[str, Any] = {
 }
 
 
+def wrong_values(field: str, values: list[Any]) -> list[tuple[dict[str, Any], str]]:
+    """Each as a change of the body, with the pointer of its fault."""
+    return [({field: value}, f"/{field}") for value in values]
+
+
 async def post(gateway: Gateway, path: str, body: Any, headers: dict[str, str] = ADMIN) -> Any:
     return await gateway.client.post(path, json=body, headers=headers)
 
@@ -140,13 +145,16 @@ async def test_quotas_are_filtered_and_paged(gateway: Gateway, ann: Person) -> N
                             ("scope=team", []), ("scope=key&window=hour&metric=jobs", ids[1:2])):  # fmt: skip
         page = (await gateway.client.get(f"/v1/quotas?{query}", headers=ann.headers)).json()
         assert [quota["id"] for quota in page["data"]] == expected
-    for query, parameter in (("scope=x", "scope"), ("metric=x", "metric"), ("window=x", "window"), ("cursor=x", "cursor"),
-                             ("nonsense=1", "nonsense"), ("limit=0", "limit"), ("scope_id=%00", "scope_id")):  # fmt: skip
+    for query, parameter in (("scope=x", "scope"), ("metric=x", "metric"), ("window=x", "window"), ("cursor=x",
+    "cursor"),
+                             ("nonsense=1", "nonsense"), ("limit=0", "limit"), ("scope_id=%00",
+                             "scope_id")):  # fmt: skip
         answer = await gateway.client.get(f"/v1/quotas?{query}", headers=ann.headers)
         assert list(faults(answer)) == [parameter], query
 
 
-WRONG_FIGURES: list[Any] = [1.5, -1, "-0.01", True, None, "", ".", "1e3", "NaN", "Infinity", " 1", "1_0", "1.0000000001",
+WRONG_FIGURES: list[Any] = [1.5, -1, "-0.01", True, None, "", ".", "1e3", "NaN", "Infinity", " 1", "1_0",
+"1.0000000001",
                             "1" * 12, 10**12, [], {}, "٣", "1,5", "0x1"]  # fmt: skip
 
 
@@ -156,10 +164,10 @@ async def test_no_quota_is_guessed(gateway: Gateway, ann: Person) -> None:
     }  # fmt: skip
     wrong: list[tuple[dict[str, Any], str]] = [
         *(({"maximum": figure}, "/maximum") for figure in WRONG_FIGURES),
-        *(({"scope": value}, "/scope") for value in ("x", "", None, 1, [])),
-        *(({"metric": value}, "/metric") for value in ("eur", None, 1)),
-        *(({"window": value}, "/window") for value in ("year", "", 1, [])),
-        *(({"scope_id": value}, "/scope_id") for value in ("", "x" * 129, "a\0", 5, [], f"user_{NOBODYS}")),
+        *wrong_values("scope", ["x", "", None, 1, []]),
+        *wrong_values("metric", ["eur", None, 1]),
+        *wrong_values("window", ["year", "", 1, []]),
+        *wrong_values("scope_id", ["", "x" * 129, "a\0", 5, [], f"user_{NOBODYS}"]),
         ({"nonsense": 1}, "/nonsense"),
     ]
     contradictions: list[dict[str, Any]] = [
@@ -238,10 +246,11 @@ async def test_two_prices_for_one_input_are_no_price(gateway: Gateway, ann: Pers
 
 async def test_no_price_is_guessed(gateway: Gateway) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
-        *(({field: figure}, f"/{field}") for field in ("base_seconds", "base_usd", "usd_per_second") for figure in WRONG_FIGURES),
-        *(({"endpoint": value}, "/endpoint") for value in ("", "x", None, 5, [], "a\0b", "x" * 301)),
-        *(({"starts_at": value}, "/starts_at") for value in ("", "tomorrow", "2027-01-01", 1800000000, True, [])),
-        *(({"when": value}, "/when") for value in ([], "x", 5, None)),
+        *(({field: figure}, f"/{field}") for field in ("base_seconds", "base_usd",
+        "usd_per_second") for figure in WRONG_FIGURES),
+        *wrong_values("endpoint", ["", "x", None, 5, [], "a\0b", "x" * 301]),
+        *wrong_values("starts_at", ["", "tomorrow", "2027-01-01", 1800000000, True, []]),
+        *wrong_values("when", [[], "x", 5, None]),
         ({"nonsense": 1}, "/nonsense"),
     ]  # fmt: skip
     async with nothing_written(gateway):

@@ -177,7 +177,7 @@ async def test_after_a_revoked_key_no_change_is_told(gateway: Gateway, ann: Pers
 
 async def test_a_client_that_leaves_leaves_nothing_behind(gateway: Gateway, ann: Person) -> None:
     job_id = (await gateway.submit(ann)).json()["id"]
-    waiting = gateway.app.state.rooms.hub._waiting  # noqa: SLF001
+    waiting = gateway.app.state.rooms.hub._waiting
     async with follow(gateway, ann, job_id) as stream:
         await stream.next()
         assert len(waiting) == 1

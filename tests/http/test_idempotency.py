@@ -117,8 +117,9 @@ async def test_a_full_quota_does_not_stand_between_a_caller_and_its_job(gateway:
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "ü".encode(), b"\xff"])
 async def test_a_key_that_is_none_is_refused(gateway: Gateway, ann: Person, key: str | bytes) -> None:
+    headers: Any = {**ann.headers, "Idempotency-Key": key}
     async with nothing_written(gateway):
-        answer = await gateway.client.post(TEXT, json={"prompt": "x"}, headers={**ann.headers, "Idempotency-Key": key})
+        answer = await gateway.client.post(TEXT, json={"prompt": "x"}, headers=headers)
     assert list(faults(answer)) == ["Idempotency-Key"]
 
 

@@ -158,7 +158,19 @@ async def test_the_entries_of_a_job_tell_its_money(working: Gateway) -> None:
     page = answer.json()
     (await schema_of(working, "Page_Entry_")).validate(page)
     settle, hold = page["data"]
-    members = "id job_id kind amount_usd seconds price_id fal_units resolves_id note by created_at".split()
+    members = [
+        "id",
+        "job_id",
+        "kind",
+        "amount_usd",
+        "seconds",
+        "price_id",
+        "fal_units",
+        "resolves_id",
+        "note",
+        "by",
+        "created_at",
+    ]
     assert sorted(settle) == sorted(hold) == sorted(members)
     assert (hold["kind"], hold["amount_usd"], hold["resolves_id"]) == ("hold", "1.40", None)
     assert (settle["kind"], settle["amount_usd"], settle["resolves_id"]) == ("settle", "1.40", hold["id"])
@@ -191,7 +203,8 @@ async def test_what_is_not_there_and_what_is_not_yours_are_the_same_answer(gatew
     for method, tail in (("GET", ""), ("GET", "/events"), ("GET", "/entries"), ("POST", "/cancel")):
         told = set()
         for asked in (job_id, f"job_{NOBODYS}", "job_", "x", "job_" + "G" * 32, f"key_{NOBODYS}", "%00", "%ff",
-                      job_id.upper(), job_id + "0", "x" * 5000, "..%2f..", "null", "-1", "job_" + "f" * 32):  # fmt: skip
+                      job_id.upper(), job_id + "0", "x" * 5000, "..%2f..", "null", "-1",
+                      "job_" + "f" * 32):  # fmt: skip
             answer = await gateway.client.request(method, f"/v1/jobs/{asked}{tail}", headers=ann.headers)
             problem = refusal(answer, 404, "not-found")
             told.add((asked == "..%2f..", problem["detail"], problem["title"], tuple(problem)))

@@ -24,7 +24,8 @@ async def try_everywhere(gateway: Gateway, headers: Any) -> list[httpx.Response]
     """One call of each kind of route: hot paths, FastAPI's, with and without a body, user's and admin's."""
     calls = [
         ("POST", TEXT, {"prompt": "x"}), ("POST", IMAGE, {"prompt": "x", "image_url": "https://x/"}),
-        ("POST", f"{TEXT}/estimate", {"prompt": "x"}), ("GET", "/v1/jobs", None), ("GET", f"/v1/jobs/job_{'0' * 32}", None),
+        ("POST", f"{TEXT}/estimate", {"prompt": "x"}), ("GET", "/v1/jobs", None), ("GET", f"/v1/jobs/job_{'0' * 32}",
+        None),
         ("GET", f"/v1/jobs/job_{'0' * 32}/events", None), ("POST", f"/v1/jobs/job_{'0' * 32}/cancel", None),
         ("GET", f"/v1/jobs/job_{'0' * 32}/entries", None), ("GET", "/v1/me", None), ("GET", "/v1/models", None),
         ("GET", "/v1/quotas", None), ("POST", "/v1/teams", {"name": "x"}), ("GET", "/v1/audit-log", None),
@@ -47,10 +48,12 @@ async def test_all_who_have_no_key_hear_the_same_everywhere(gateway: Gateway, an
     nobody: list[Any] = [
         {}, {"Authorization": "Bearer"}, {"Authorization": new_secret()}, {"Authorization": ""},
         *({"Authorization": f"Bearer {secret}"} for secret in (
-            new_secret(), revoked.secret, disabled.secret, archived.secret, expired["secret"], mistyped, "fg_", "x" * 5000,
+            new_secret(), revoked.secret, disabled.secret, archived.secret, expired["secret"], mistyped, "fg_",
+            "x" * 5000,
             ADMIN_KEY + "x", ADMIN_KEY[:-1], good.split()[1] + " x", "\xff",
         )),
-        {"Authorization": f"Key {ADMIN_KEY}"}, {"Authorization": f"Basic {good.split()[1]}"}, {"Authorization": f"{good}, {good}"},
+        {"Authorization": f"Key {ADMIN_KEY}"}, {"Authorization": f"Basic {good.split()[1]}"},
+        {"Authorization": f"{good}, {good}"},
         call_headers(("Authorization", good), ("Authorization", good)),
         call_headers(("Authorization", good), ("Authorization", f"Bearer {new_secret()}")),
     ]  # fmt: skip
@@ -88,8 +91,10 @@ async def test_who_may_not_hears_that_before_what_is_wrong_with_the_request(gate
 async def test_admin_key_opens_no_users_route(gateway: Gateway) -> None:
     job = f"/v1/jobs/job_{'0' * 32}"
     async with nothing_written(gateway):
-        for method, path in (("POST", TEXT), ("POST", IMAGE), ("POST", f"{TEXT}/estimate"), ("GET", "/v1/jobs"), ("GET", job),
-                             ("GET", f"{job}/events"), ("POST", f"{job}/cancel"), ("GET", f"{job}/entries"), ("GET", "/v1/me")):  # fmt: skip
+        for method, path in (("POST", TEXT), ("POST", IMAGE), ("POST", f"{TEXT}/estimate"), ("GET", "/v1/jobs"),
+        ("GET", job),
+                             ("GET", f"{job}/events"), ("POST", f"{job}/cancel"), ("GET", f"{job}/entries"), ("GET",
+                             "/v1/me")):  # fmt: skip
             answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=ADMIN)
             assert "ADMIN_KEY" in refusal(answer, 403, "role-forbidden")["detail"]
 
@@ -116,7 +121,8 @@ async def test_402_names_every_quota_that_blocks_with_its_figures(gateway: Gatew
     assert all(set(quota) == FIGURES for quota in by_id.values())
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     assert by_id[day] == {
-        "quota_id": day, "scope": "user", "metric": "usd", "window": "day", "maximum": "2.00", "used": "0.00", "held": "1.40",
+        "quota_id": day, "scope": "user", "metric": "usd", "window": "day", "maximum": "2.00", "used": "0.00",
+        "held": "1.40",
         "requested": "1.40", "remaining": "0.60", "window_ends_at": f"{tomorrow}T00:00:00Z",
     }  # fmt: skip
     figures = {name: by_id[month][name] for name in ("maximum", "used", "held", "requested", "remaining")}
@@ -132,7 +138,8 @@ async def test_429_in_flight_says_when_to_come_back(gateway: Gateway, ann: Perso
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert problem["quotas"] == [
         {
-            "quota_id": quota, "scope": "user", "metric": "in_flight", "window": None, "maximum": "1.00", "used": "0.00",
+            "quota_id": quota, "scope": "user", "metric": "in_flight", "window": None, "maximum": "1.00",
+            "used": "0.00",
             "held": "1.00", "requested": "1.00", "remaining": "0.00", "window_ends_at": None,
         }
     ]  # fmt: skip

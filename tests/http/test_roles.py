@@ -55,7 +55,8 @@ TABLE: dict[str, Line] = {
     "list_models": Line(everyone(200)),
     "create_quota": Line(
         (403, 403, 201, 403, 403, 403, 201, 201),
-        lambda office: {"scope": "user", "scope_id": office.fresh.user_id, "metric": "usd", "window": "day", "maximum": 1},
+        lambda office: {"scope": "user", "scope_id": office.fresh.user_id, "metric": "usd", "window": "day",
+        "maximum": 1},
     ),
     "list_quotas": Line(everyone(200)),
     "change_quota": Line(KEEPS_QUOTA, lambda _: {"maximum": 2}),
@@ -69,7 +70,8 @@ TABLE: dict[str, Line] = {
     "create_user": Line(admins(201), lambda office: {"name": "x", "team_id": office.mia.team_id}),
     "list_users": Line((403, 403, 200, 200, 403, 200, 200, 200)),
     "change_user": Line(admins(200), lambda _: {"name": "x"}),
-    "create_key": Line((403, 403, 201, 422, 403, 403, 201, 201), lambda office: {"name": "x", "user_id": office.mia.user_id}),
+    "create_key": Line((403, 403, 201, 422, 403, 403, 201, 201), lambda office: {"name": "x",
+    "user_id": office.mia.user_id}),
     "list_keys": Line(everyone(200)),
     "change_key": Line(OWNS_KEY, lambda _: {"name": "x"}),
     "revoke_key": Line(tuple(204 if status == 200 else status for status in OWNS_KEY)),
@@ -91,7 +93,9 @@ async def test_each_role_may_what_its_line_says(gateway: Gateway, office: Office
     method, template = (await operations(gateway))[operation]
     line = TABLE[operation]
     for who, status in zip((*WHO, NOBODY), (*line.answers, line.nobody), strict=True):
-        office.fresh = await gateway.make_person(team_id=office.mia.team_id) if operation == "create_quota" else office.mia
+        office.fresh = (
+            await gateway.make_person(team_id=office.mia.team_id) if operation == "create_quota" else office.mia
+        )
         path = await fill(office, operation, template)
         answer = await office.call(who, method, path, line.body(office))
         assert answer.status_code == status, (who, answer.text)
@@ -195,7 +199,8 @@ async def test_a_lead_keeps_quotas_of_its_own_people_and_keys_only(gateway: Gate
     lead = office.people["lead"].headers
     for scope, scope_id, status in (
         ("user", office.mia.user_id, 201), ("key", office.mia.key_id, 201), ("team", office.mia.team_id, 403),
-        ("organization", None, 403), ("user", None, 403), ("key", None, 403), ("end_user", "42", 403), ("end_user", None, 403),
+        ("organization", None, 403), ("user", None, 403), ("key", None, 403), ("end_user", "42", 403), ("end_user",
+        None, 403),
         ("user", stranger.user_id, 403), ("key", stranger.key_id, 403), ("team", stranger.team_id, 403),
     ):  # fmt: skip
         body = {"scope": scope, "scope_id": scope_id, "metric": "seconds", "window": "lifetime", "maximum": 10**6}

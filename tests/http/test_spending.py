@@ -55,9 +55,7 @@ async def test_each_of_them_goes_through_the_one_door(
 
 
 @pytest.mark.parametrize("operation", sorted(SPENDS))
-async def test_a_full_quota_stops_each_of_them(
-    gateway: Gateway, office: Office, ann: Person, operation: str
-) -> None:
+async def test_a_full_quota_stops_each_of_them(gateway: Gateway, office: Office, ann: Person, operation: str) -> None:
     await gateway.set_quota("1.39", scope="user", scope_id=ann.user_id)
     method, path = (await operations(gateway))[operation]
     answer = await gateway.client.request(method, path, json=TABLE[operation].body(office), headers=ann.headers)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ BAD = ["wait=0", "wait=301", "wait=-1", "wait=1.5", "wait=", "wait=x", "wait=000
 @pytest.mark.parametrize("preference", BAD)
 async def test_no_other_wait_is_guessed(gateway: Gateway, ann: Person, preference: str | bytes) -> None:
     job_id = (await gateway.submit(ann)).json()["id"]
-    headers = {**ann.headers, "Prefer": preference}
+    headers: Any = {**ann.headers, "Prefer": preference}
     async with nothing_written(gateway):
         submitted = await gateway.client.post(TEXT, json={"prompt": "x"}, headers=headers)
         read = await gateway.client.get(f"/v1/jobs/{job_id}", headers=headers)

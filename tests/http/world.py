@@ -14,7 +14,10 @@ IMAGE = "/v1/image-to-video"
 TEXT_ENDPOINT = "fal-ai/kling-video/v2.1/master/text-to-video"
 IMAGE_ENDPOINT = "fal-ai/kling-video/v2.1/master/image-to-video"
 NOBODYS = "0" * 32
-PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
+    "rkJggg=="
+)
 
 
 def refusal(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -49,8 +52,8 @@ async def count_rows(gateway: Gateway) -> dict[str, int]:
     async with gateway.wiring.db.plain() as plain:
         tables = await plain.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         names = [row["tablename"] for row in tables]
-        counts = ", ".join(f'(SELECT count(*) FROM "{name}")' for name in names)
-        return dict(zip(names, await plain.fetchrow(f"SELECT {counts}") or [], strict=True))  # noqa: S608
+        counts = ", ".join(f'(SELECT count(*) FROM "{name}")' for name in names)  # noqa: S608
+        return dict(zip(names, await plain.fetchrow(f"SELECT {counts}") or [], strict=True))
 
 
 async def sum_held(gateway: Gateway) -> list[Any]:

@@ -1,10 +1,14 @@
 """One sandbox process for all these tests, swept after each; gateways that poll it quickly."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
+from app import wiring
 from app.embedded import EmbeddedPostgres
+from app.fal import Queue
+from app.jobs import dispatch
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.jobs.hand import Hand, by_hand
@@ -56,3 +60,11 @@ async def hands(module_database_url: str) -> AsyncIterator[Hand]:
     """As `hand`, on one database for the whole module: for tests that end every job they make."""
     async with by_hand(settings_for(module_database_url), shared=True) as made:
         yield made
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost answers and pauses are over soon."""
+    monkeypatch.setattr(wiring, "Queue", partial(Queue, read_seconds=0.7))
+    monkeypatch.setattr(dispatch, "_LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(dispatch, "_LONGEST_BACKOFF_SECONDS", 0.1)

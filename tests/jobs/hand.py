@@ -175,7 +175,8 @@ class Hand:
 
     async def begin_checking(self) -> None:
         await self.sql(
-            "UPDATE jobs SET next_check_at = now() WHERE next_check_at IS NOT NULL AND status NOT IN ('queued', 'submitting')"
+            "UPDATE jobs SET next_check_at = now()"
+            " WHERE next_check_at IS NOT NULL AND status NOT IN ('queued', 'submitting')"
         )
         await self.rooms.tracker._turn(100)
 
@@ -204,6 +205,15 @@ class Hand:
 
     async def assert_books_agree(self) -> None:
         assert await audit(self.gateway.wiring.db, zone=self.gateway.wiring.settings.zone) == []
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5) -> None:
+    """Wait for something that happens beside the test."""
+    for _ in range(int(seconds / 0.01)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
 
 
 async def rest(loop: Loop) -> None:

@@ -8,6 +8,7 @@ import uvicorn
 
 from app.main import create_app
 from app.settings import load_settings
+from tests.jobs.hand import until
 
 
 async def main() -> None:
@@ -15,8 +16,7 @@ async def main() -> None:
         uvicorn.Config(create_app(load_settings(os.environ, env_file=None)), port=0, log_config=None)
     )
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started, seconds=20)
     sys.stdout.write(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await serving

@@ -4,17 +4,11 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
 
-from app import wiring
-from app.fal import Queue
-from app.jobs import dispatch
 from app.ledger.audit import audit
 from app.sandbox.faults import CALLS, FAULTS
 from tests.conftest import ADMIN_KEY, FAL_KEY
@@ -61,17 +55,9 @@ CASES = [
 ]
 
 
-@contextmanager
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lost answers and pauses are over soon."""
-    monkeypatch.setattr(wiring, "Queue", partial(Queue, read_seconds=0.7))
-    monkeypatch.setattr(dispatch, "_LONGEST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(dispatch, "_LONGEST_BACKOFF_SECONDS", 0.1)
-    yield
-
-
+@pytest.mark.usefixtures("impatient")
 async def test_every_fault_at_every_call_and_no_secret_anywhere(
-    database_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database_url: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert set(SUBMIT) == set(FAULTS), "each fault needs its line above"
     assert set(CALLS) == {"submit", "status", "stream", "result", "cancel"}
@@ -87,14 +73,13 @@ async def test_every_fault_at_every_call_and_no_secret_anywhere(
             times=1 if case.call == "submit" else 2,
             seconds=0.2,
         )
-    with _impatient(monkeypatch):
-        async with run_gateway(settings_at(with_password, sandbox.url)) as gateway:
-            ann = await gateway.make_person()
-            jobs = {case: await _begin(gateway, ann, case) for case in CASES}
-            ends = await _ends(gateway, ann, jobs)
-            told = [json.dumps(ends), *[await _everything(gateway, ann, job["id"]) for job in ends.values()]]
-            rows = await _all_rows(gateway)
-            assert await audit(gateway.wiring.db, zone=gateway.wiring.settings.zone) == []
+    async with run_gateway(settings_at(with_password, sandbox.url)) as gateway:
+        ann = await gateway.make_person()
+        jobs = {case: await _begin(gateway, ann, case) for case in CASES}
+        ends = await _ends(gateway, ann, jobs)
+        told = [json.dumps(ends), *[await _everything(gateway, ann, job["id"]) for job in ends.values()]]
+        rows = await _all_rows(gateway)
+        assert await audit(gateway.wiring.db, zone=gateway.wiring.settings.zone) == []
     assert {case: ends[case.prompt]["status"] for case in CASES} == {case: case.expected for case in CASES}
     _agrees_with_the_books(ends, sandbox)
     _fal_knows_one_key_only(sandbox, ann)

@@ -11,14 +11,7 @@ from app.jobs import hub as hub_module
 from app.jobs.hub import CHANNEL, Hub
 from app.settings import Settings
 from tests.gateway import run_gateway
-from tests.jobs.hand import by_hand
-
-
-async def _until(condition: object, seconds: float = 5.0) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
+from tests.jobs.hand import by_hand, until
 
 
 async def _start(hub: Hub) -> list[asyncio.Task[None]]:
@@ -36,7 +29,7 @@ async def _stop(tasks: list[asyncio.Task[None]]) -> None:
 async def test_news_of_many_jobs_reach_another_replica(db: Database) -> None:
     here, there = Hub(db), Hub(db)
     tasks = await _start(here) + await _start(there)
-    await _until(lambda: not there.is_deaf)
+    await until(lambda: not there.is_deaf)
     jobs = [uuid4() for _ in range(500)]
     async with there.watching(jobs[0]) as first, there.watching(jobs[-1]) as last:
         here.announce(jobs)
@@ -47,7 +40,7 @@ async def test_news_of_many_jobs_reach_another_replica(db: Database) -> None:
 async def test_a_waiting_caller_hears_of_an_end_at_another_replica(at_sandbox: Settings) -> None:
     async with run_gateway(at_sandbox, work=True) as working, run_gateway(at_sandbox, work=False) as answering:
         tasks = await _start(answering.app.state.rooms.hub)
-        await _until(lambda: not answering.app.state.rooms.hub.is_deaf)
+        await until(lambda: not answering.app.state.rooms.hub.is_deaf)
         ann = await working.make_person()
         job = await answering.client.post(
             "/v1/text-to-video", json={"prompt": "a boat"}, headers=ann.headers | {"Prefer": "wait=10"}
@@ -77,7 +70,7 @@ async def test_until_it_hears_itself_a_hub_is_deaf_and_waits_are_short(db: Datab
     hub = Hub(db)
     assert hub.reread_seconds == 1.0
     tasks = await _start(hub)
-    await _until(lambda: not hub.is_deaf)
+    await until(lambda: not hub.is_deaf)
     assert hub.reread_seconds == 15.0
     await _stop(tasks)
 
@@ -103,7 +96,7 @@ async def test_a_lost_listening_connection_wakes_whoever_waits_and_is_made_again
     monkeypatch.setattr(hub_module, "_RECONNECT_SECONDS", 0.05)
     hub, job_id = Hub(db), uuid4()
     tasks = await _start(hub)
-    await _until(lambda: not hub.is_deaf)
+    await until(lambda: not hub.is_deaf)
     async with hub.watching(job_id) as news:
         async with db.plain() as plain:
             await plain.execute(
@@ -111,7 +104,7 @@ async def test_a_lost_listening_connection_wakes_whoever_waits_and_is_made_again
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_notify%'"
             )
         await asyncio.wait_for(news.wait(), 2)
-        await _until(lambda: not hub.is_deaf)
+        await until(lambda: not hub.is_deaf)
         news.clear()
         hub.announce([job_id])
         await asyncio.wait_for(news.wait(), 2)
@@ -135,12 +128,12 @@ async def test_no_error_ends_the_telling_or_the_listening(
     await asyncio.sleep(0.1)
     monkeypatch.setattr(db, "connect", connect)
     monkeypatch.setattr(db, "plain", plain)
-    await _until(lambda: not hub.is_deaf)
+    await until(lambda: not hub.is_deaf)
     heard: list[str] = []
     connection = await db.connect()
     await connection.add_listener(CHANNEL, lambda *given: heard.append(str(given[3])))
     hub.announce([job_id := uuid4()])
-    await _until(lambda: any(job_id.hex in message for message in heard))
+    await until(lambda: any(job_id.hex in message for message in heard))
     await connection.close()
     await _stop(tasks)
 

@@ -81,26 +81,28 @@ async def test_when_one_of_two_replicas_is_killed_the_other_finishes_and_nothing
             ann = await other.make_person()
             await _submit_all([doomed, other.client], ann, 20)
             await _until(other, {"succeeded": 20})
-            sandbox.set_fault(call="submit", fault="slow", seconds=1)
-            await _submit_all([doomed, other.client], ann, 60)
-            await _until(other, {"succeeded": 20, "submitting": 60})
+            sandbox.set_fault(call="submit", fault="slow", seconds=1.5)
+            await _submit_all([doomed, other.client], ann, 100)  # more than one replica sends at once
+            await _until(other, {"succeeded": 20, "submitting": 100})
             process.kill()  # -9
             process.wait()
             sandbox.http.delete("/_sandbox/faults")
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2)
             left = (await _statuses(other))["submitting"]
-            assert 0 < left < 60
-            await _until(other, {"succeeded": 80 - left, "submitting": left})
+            assert 30 < left < 70
+            await _until(other, {"succeeded": 120 - left, "submitting": left})
             async with other.wiring.db.plain() as plain:  # until the leases end
                 await plain.execute("UPDATE jobs SET next_check_at = now() WHERE status = 'submitting'")
-            await _until(other, {"succeeded": 80 - left, "unconfirmed": left})
+            await _until(other, {"succeeded": 120 - left, "unconfirmed": left})
             await asyncio.sleep(0.5)
-            assert await _statuses(other) == {"succeeded": 80 - left, "unconfirmed": left}
+            assert await _statuses(other) == {"succeeded": 120 - left, "unconfirmed": left}
     assert max(_sent(sandbox).values()) <= 2  # the prompts of the first twenty come twice, each of its own job
-    assert sum(_sent(sandbox).values()) == 80
+    assert sum(_sent(sandbox).values()) == 120
 
 
-async def test_connections_that_postgres_ends_in_the_middle_lose_nothing(at_sandbox: Settings, sandbox: Sandbox) -> None:
+async def test_connections_that_postgres_ends_in_the_middle_lose_nothing(
+    at_sandbox: Settings, sandbox: Sandbox
+) -> None:
     sandbox.set_clock(speed=20)  # a job takes 0.2 s
     async with run_gateway(at_sandbox) as gateway:
         ann = await gateway.make_person()
@@ -129,14 +131,17 @@ async def test_connections_that_postgres_ends_in_the_middle_lose_nothing(at_sand
 
 
 async def test_fal_is_called_no_more_often_for_200_callers_that_poll(at_sandbox: Settings, sandbox: Sandbox) -> None:
-    sandbox.set_clock(speed=2)  # a job takes 2 s
-    settings = at_sandbox.model_copy(update={"poll_seconds": 0.4})
+    sandbox.set_clock(speed=3)  # a job takes 1.3 s
+    settings = at_sandbox.model_copy(update={"poll_seconds": 0.25})
     async with run_gateway(settings) as one, run_gateway(settings) as other:
         ann = await one.make_person()
         job_id = (await one.submit(ann)).json()["id"]
 
         async def poll(gateway: Gateway) -> str:
-            while (job := await gateway.job(ann, job_id))["finished_at"] is None:
+            for _ in range(300):
+                job = await gateway.job(ann, job_id)
+                if job["finished_at"] is not None:
+                    break
                 await asyncio.sleep(0.1)
             return str(job["status"])
 
@@ -144,14 +149,14 @@ async def test_fal_is_called_no_more_often_for_200_callers_that_poll(at_sandbox:
         assert set(ends) == {"succeeded"}
         row = await one.job(ann, job_id)
     state = sandbox.http.get("/_sandbox/state").json()["calls"]
-    assert sum(state.values()) <= 2 + _seconds(row) / 0.4, state
-    assert state["submit"] == state["result"] == 1
+    assert sum(state.values()) <= 2 + _seconds(row) / 0.25, state
+    assert state["submit"] == 1
 
 
 async def test_two_replicas_with_a_slow_fal_do_not_double_the_calls(at_sandbox: Settings, sandbox: Sandbox) -> None:
-    sandbox.set_clock(speed=2)
-    sandbox.set_fault(call="status", fault="slow", seconds=0.7)
-    settings = at_sandbox.model_copy(update={"poll_seconds": 0.3})
+    sandbox.set_clock(speed=3)
+    sandbox.set_fault(call="status", fault="slow", seconds=0.5)
+    settings = at_sandbox.model_copy(update={"poll_seconds": 0.2})
     async with run_gateway(settings) as one, run_gateway(settings):
         ann = await one.make_person()
         job = (await one.submit(ann)).json()
@@ -159,7 +164,7 @@ async def test_two_replicas_with_a_slow_fal_do_not_double_the_calls(at_sandbox: 
         assert row["status"] == "succeeded"
     state = sandbox.http.get("/_sandbox/state").json()["calls"]
     # both may read the result: a check that one began and the other overtook
-    assert sum(state.values()) <= 3 + _seconds(row) / 0.3, state
+    assert sum(state.values()) <= 3 + _seconds(row) / 0.2, state
 
 
 def _seconds(job: dict[str, str]) -> float:

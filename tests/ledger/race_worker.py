@@ -1,6 +1,6 @@
-"""One process of a race: it waits for the start, submits, and prints the statuses it got as JSON.
+"""One process of many in a race: for each line `URL SECRET COUNT` it submits so often at once, and prints what it got.
 
-Run as `python -m tests.ledger.race_worker URL SECRET COUNT`; the race begins when a line comes in.
+Run as `python -m tests.ledger.race_worker`; ends when its standard input does.
 """
 
 import asyncio
@@ -11,17 +11,20 @@ import sys
 import httpx
 
 
-async def race(url: str, secret: str, count: int) -> dict[str, int]:
+async def race(client: httpx.AsyncClient, url: str, secret: str, count: int) -> dict[str, int]:
     headers = {"Authorization": f"Bearer {secret}"}
-    limits = httpx.Limits(max_connections=count)
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=120, trust_env=False, limits=limits) as client:
-        await client.get("/health/live")
-        print("ready", flush=True)  # noqa: T201
-        await asyncio.to_thread(sys.stdin.readline)
-        asks = (client.post("/v1/text-to-video", json={"prompt": "a race"}) for _ in range(count))
-        answers = await asyncio.gather(*asks)
+    asks = (client.post(f"{url}/v1/text-to-video", json={"prompt": "a race"}, headers=headers) for _ in range(count))
+    answers = await asyncio.gather(*asks)
     return dict(collections.Counter(str(answer.status_code) for answer in answers))
 
 
+async def main() -> None:
+    async with httpx.AsyncClient(timeout=120, trust_env=False, limits=httpx.Limits(max_connections=100)) as client:
+        print("ready", flush=True)  # noqa: T201
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            url, secret, count = line.split()
+            print(json.dumps(await race(client, url, secret, int(count))), flush=True)  # noqa: T201
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(race(sys.argv[1], sys.argv[2], int(sys.argv[3])))))  # noqa: T201
+    asyncio.run(main())

@@ -1,0 +1,287 @@
+"""On a million jobs, every statement that runs per request or per second finds its rows by an index.
+
+Each statement is explained by Postgres, with its own values, before it runs: `pytest -m slow tests/ledger/test_plans.py -s`.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar, cast
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from app.accounts.callers import Caller, Role
+from app.db import Database
+from app.embedded import EmbeddedPostgres
+from app.fal import Completed, InProgress, Succeeded
+from app.jobs.cancel import cancel_job
+from app.jobs.estimate import estimate
+from app.jobs.listing import JobFilter, list_entries, list_jobs
+from app.jobs.read import Asked
+from app.jobs.track import end_overdue
+from app.ledger.quotas import Holder, applying_to, find_applying
+from app.ledger.usage import read_usage
+from app.web import health
+from tests.conftest import settings_for
+
+from .house import House, Someone, id_of
+from .test_exactly_once import calling
+
+pytestmark = pytest.mark.slow
+
+BIG = {"jobs", "entries", "attempts", "quota_usage", "payloads", "idempotency_keys"}
+JOBS = 1_000_000
+OPEN = 5_000
+TEAMS, USERS = 20, 1_000
+PAGE_BUFFERS = 1_000
+NOW = datetime(2026, 5, 3, 12, tzinfo=UTC)  # when the newest seeded job was made
+
+# Ids sort by time: 30 days of jobs, the newest `OPEN` under way. uuid7 from the number of the job.
+_SEED = f"""
+CREATE FUNCTION seeded(n bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS $$
+    SELECT (lpad(to_hex(1775217600000 + n * 2592), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
+            || substr(md5(n::text), 4, 15))::uuid
+$$;
+INSERT INTO teams SELECT md5('team' || n)::uuid, 'seed ' || n, NULL, NULL, now() FROM generate_series(1, {TEAMS}) n;
+INSERT INTO users SELECT md5('user' || n)::uuid, md5('team' || n % {TEAMS} + 1)::uuid, 'u', NULL, 'member', NULL, NULL,
+    now() FROM generate_series(1, {USERS}) n;
+INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, charged_usd,
+                  price_id, quota_usage_ids, user_id, team_id, key_id, attempt_id, fal_request_id, next_check_at,
+                  created_at, submitted_at, finished_at)
+SELECT seeded(n), status, 'kling-2.1-master', 'fal-ai/kling-video/v2.1/master/text-to-video',
+       '{{"prompt": "a boat on a lake at dawn, slow pan", "duration": "5", "aspect_ratio": "16:9"}}',
+       CASE WHEN n % 10 = 0 THEN jsonb_build_object('project', 'p' || n % 500) ELSE '{{}}' END,
+       CASE WHEN n % 4 = 0 THEN 'visitor ' || n % 20000 END, 5, 1.40, CASE WHEN is_open THEN 1.40 ELSE 0 END,
+       CASE WHEN NOT is_open THEN CASE WHEN status = 'succeeded' THEN 1.40 ELSE 0 END END,
+       md5('price')::uuid, ARRAY[md5('window' || n / 30000)::uuid, md5('usage' || n % {USERS} || '-' || n / 30000)::uuid],
+       md5('user' || n % {USERS} + 1)::uuid, md5('team' || (n % {USERS} + 1) % {TEAMS} + 1)::uuid,
+       md5('key' || n % {USERS})::uuid, md5('attempt' || n)::uuid,
+       CASE WHEN status NOT IN ('queued', 'submitting') THEN 'seed-' || n END,
+       CASE WHEN is_open THEN now() + (n % 600 || ' seconds')::interval END,
+       to_timestamp(1775217600 + n * 2.592), NULL, CASE WHEN NOT is_open THEN to_timestamp(1775217600 + n * 2.592 + 60) END
+FROM (SELECT n, n > {JOBS - OPEN} AS is_open, CASE WHEN n > {JOBS - OPEN}
+             THEN (ARRAY['queued', 'submitting', 'submitted', 'running', 'unconfirmed'])[n % 5 + 1]
+             ELSE CASE n % 50 WHEN 0 THEN 'failed' WHEN 1 THEN 'canceled' ELSE 'succeeded' END END AS status
+      FROM generate_series(1, {JOBS}) n) s;
+INSERT INTO attempts (id, job_id, sent_at, fal_request_id, fal_key_id, outcome, status_path, result_path, cancel_path)
+SELECT attempt_id, id, created_at, fal_request_id, 'fake-fal-key', 'accepted', '/s', '/r', '/c' FROM jobs;
+INSERT INTO entries (id, job_id, kind, source, amount_usd, seconds, price_id, resolves_id, user_id, team_id, key_id,
+                     model, end_user, tags, booked_at)
+SELECT id, id, 'hold', 'job', quoted_usd, seconds, price_id, NULL::uuid, user_id, team_id, key_id, model, end_user, tags,
+       created_at FROM jobs
+UNION ALL
+SELECT md5('entry' || id)::uuid, id, CASE WHEN charged_usd > 0 THEN 'settle' ELSE 'void' END, id::text, quoted_usd,
+       seconds, price_id, id, user_id, team_id, key_id, model, end_user, tags, finished_at
+FROM jobs WHERE finished_at IS NOT NULL;
+INSERT INTO quotas SELECT md5('quota')::uuid, 'user', '', 'usd', 'day', 1000000, now() - interval '60 days', NULL;
+INSERT INTO quota_usage SELECT md5('usage' || u || '-' || d)::uuid, md5('quota')::uuid, md5('user' || u + 1),
+    '2026-04-03Z'::timestamptz + d * interval '1 day', '2026-04-04Z'::timestamptz + d * interval '1 day', 0, 0
+FROM generate_series(0, {USERS - 1}) u, generate_series(0, 33) d;
+DROP FUNCTION seeded(bigint)
+"""
+@dataclass
+class Ran:
+    """A statement as Postgres ran it."""
+
+    query: str
+    plan: dict[str, Any]
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        waiting = [self.plan]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += node.get("Plans", [])
+
+    @property
+    def buffers(self) -> int:
+        return int(self.plan["Shared Hit Blocks"]) + int(self.plan["Shared Read Blocks"])
+
+    @property
+    def scans(self) -> list[str]:
+        return [n["Relation Name"] for n in self.nodes() if n["Node Type"] == "Seq Scan" and n["Relation Name"] in BIG]
+
+    @property
+    def indexes(self) -> set[str]:
+        return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+
+
+class Watched:
+    """A house whose every statement is explained."""
+
+    def __init__(self, house: House, ran: list[Ran], who: Someone) -> None:
+        self.house = house
+        self.ran = ran
+        self.who = who
+        self.table: list[tuple[str, int, int, str]] = []
+
+    async def check(self, name: str, act: Callable[[], Awaitable[Any]], *, most: int = PAGE_BUFFERS, scans: bool = False) -> Any:
+        self.ran.clear()
+        outcome = await act()
+        assert self.ran, f"{name}: nothing was explained"
+        worst = max(self.ran, key=lambda one: one.buffers)
+        indexes = sorted(set().union(*(one.indexes for one in self.ran)))
+        self.table.append((name, len(self.ran), sum(one.buffers for one in self.ran), ", ".join(indexes)))
+        for one in self.ran:
+            assert scans or not one.scans, f"{name}: Seq Scan on {one.scans}\n{one.query}\n{json.dumps(one.plan)[:3000]}"
+        assert worst.buffers <= most, f"{name}: {worst.buffers} buffers\n{worst.query}\n{json.dumps(worst.plan)[:3000]}"
+        return outcome
+
+
+@pytest.fixture
+async def million(postgres: EmbeddedPostgres, template: str) -> str:
+    postgres.create_database("million", template)
+    url = postgres.dsn("million")
+    db = Database(url)
+    async with db.plain() as plain:
+        await plain.execute("SET statement_timeout = 0; SET session_replication_role = replica; SET maintenance_work_mem = '256MB'")
+        await plain.execute(_SEED, timeout=1200)
+        await plain.execute("VACUUM ANALYZE", timeout=1200)
+    await db.close()
+    return url
+
+
+_TOLD = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
+
+
+class Explaining(asyncpg.Connection):  # type: ignore[type-arg]
+    """A connection that has Postgres explain each statement before it runs it."""
+
+    ran: ClassVar[list[Ran]] = []
+    __slots__ = ()
+
+    async def _explain(self, query: str, values: tuple[Any, ...]) -> None:
+        if not _TOLD.match(query) or query.startswith("SELECT pg_"):
+            return
+        inside = self.is_in_transaction()
+        await super().execute("SAVEPOINT told" if inside else "BEGIN")
+        try:
+            told = await super().fetchval(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {query}", *values)
+            self.ran.append(Ran(query, json.loads(told)[0]["Plan"]))
+        finally:
+            await super().execute("ROLLBACK TO told" if inside else "ROLLBACK")
+
+    async def fetch(self, query: str, *values: Any, **more: Any) -> Any:
+        await self._explain(query, values)
+        return await super().fetch(query, *values, **more)
+
+    async def fetchrow(self, query: str, *values: Any, **more: Any) -> Any:
+        await self._explain(query, values)
+        return await super().fetchrow(query, *values, **more)
+
+    async def fetchval(self, query: str, *values: Any, **more: Any) -> Any:
+        await self._explain(query, values)
+        return await super().fetchval(query, *values, **more)
+
+    async def execute(self, query: str, *values: Any, **more: Any) -> Any:
+        await self._explain(query, values)
+        return await super().execute(query, *values, **more)
+
+
+@pytest.fixture
+async def big(million: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
+    connect = asyncpg.connect
+
+    async def explaining(*given: Any, **more: Any) -> Any:
+        return await connect(*given, connection_class=Explaining, **more)
+
+    monkeypatch.setattr(asyncpg, "connect", explaining)
+    house = House(settings_for(million))
+    house.clock.now = NOW
+    yield Watched(house, Explaining.ran, await house.someone())
+    await house.close()
+
+
+def seed_id(kind: str, number: int) -> UUID:
+    return UUID(hex=hashlib.md5(f"{kind}{number}".encode(), usedforsecurity=False).hexdigest())
+
+
+async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched) -> None:
+    house, ann = big.house, big.who
+    for metric, window, scope in (
+        ("in_flight", None, "user"),
+        ("usd", "month", "team"),
+        ("usd", "month", "organization"),
+    ):
+        await house.quota(10**9, metric, window, scope=scope)
+    began = time.monotonic()
+    await house.submit(ann)
+    print(f"the first submit fills a month of a million jobs: {time.monotonic() - began:.1f} s")  # noqa: T201
+    await house.execute("VACUUM ANALYZE jobs")
+
+    # Requests
+    job_id: UUID = await big.check("submit, four quotas", lambda: house.submit(ann, end_user="x", tags={"a": "b"}), most=300)
+    await big.check("submit with a key", lambda: house.submit(ann, key="once"), most=300)
+    await big.check("submit with the key again", lambda: house.rooms.submits.submit(house.submission(ann, key="once")), most=100)
+    await big.check("estimate", lambda: estimate(house.wiring, house.submission(ann)), most=100)
+    await big.check("read", lambda: house.rooms.reader.read(Asked(ann.secret_hash, job_id, house.clock())), most=60)
+    await big.check("me", lambda: standing(house, ann), most=100)
+    member = calling(ann)
+    await big.check("entries", lambda: entries(house, member, job_id), most=60)
+    seeded = replace(member, user_id=seed_id("user", 7), team_id=seed_id("team", 8))
+    filters: list[list[tuple[str, str]]] = [
+        [],
+        [("cursor", id_of("job", job_id))],
+        [("since", "2026-04-20T00:00:00Z"), ("until", "2026-04-21T00:00:00Z")],
+        [("model", "kling-2.1-master")],
+        [("end_user", "visitor 16")],
+        [("tag.project", "p10")],
+        *([("status", status)] for status in ("queued", "submitting", "running", "unconfirmed", "succeeded", "failed")),
+        [("status", "canceled"), ("tag.project", "p10")],
+    ]
+    for role in ("member", "lead", "finance", "admin"):
+        caller = replace(seeded, role=cast("Role", role))
+        for query in filters:
+            asked = JobFilter([*query, ("limit", "20")])
+            await big.check(f"list, {role}, {dict(query)}", lambda caller=caller, asked=asked: listed(house, caller, asked), most=6_000)  # type: ignore[misc]
+        everybody = JobFilter([("user_id", id_of("user", seed_id("user", 7)))])
+        await big.check(f"list, {role}, user_id", lambda caller=caller, asked=everybody: listed(house, caller, asked), most=6_000)  # type: ignore[misc]
+        team = JobFilter([("team_id", id_of("team", seed_id("team", 8)))])
+        await big.check(f"list, {role}, team_id", lambda caller=caller, asked=team: listed(house, caller, asked), most=6_000)  # type: ignore[misc]
+    await big.check("cancel, queued", lambda: cancel_job(house.rooms, member, job_id), most=300)
+    async def metrics() -> None:
+        async with house.db.plain() as plain:
+            await plain.fetch(str(health._UNFINISHED))  # noqa: SLF001
+
+    await big.check("metrics", metrics, most=8_000)
+
+    # Loops
+    house.fal.submit_outcome = None
+    await big.check("dispatch: claim, send, store", house.send, most=2_500)
+    house.fal.status_outcome = InProgress()
+    await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '30 seconds'")
+    await house.execute("VACUUM jobs")
+    await big.check("track: claim, see", house.track, most=4_000)
+    house.fal.status_outcome, house.fal.result_outcome = Completed(None, None), Succeeded({}, None)
+    await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '90 seconds'")
+    await big.check("track: claim, end", house.track, most=4_000)
+    await big.check("nothing due: dispatch", house.send)
+    await big.check("nothing due: track", house.track)
+    await big.check("strays", house.follow_strays)
+    await big.check("overdue", lambda: end_overdue(house.wiring, house.rooms.endings))
+    for row in big.table:
+        print(f"{row[0]:60} {row[1]:4} statements {row[2]:7} buffers  {row[3]}")  # noqa: T201
+
+
+async def listed(house: House, caller: Caller, asked: JobFilter) -> str:
+    async with house.db.plain() as plain:
+        return await list_jobs(plain, caller, asked)
+
+
+async def entries(house: House, caller: Caller, job_id: UUID) -> Any:
+    async with house.db.plain() as plain:
+        return await list_entries(plain, caller, job_id, limit=20, after=None)
+
+
+async def standing(house: House, who: Someone) -> None:
+    holder = Holder(who.team_id, who.user_id, who.key_id, None)
+    async with house.db.plain() as plain:
+        by_subject = await find_applying(plain, [holder], now=house.clock(), zone=house.wiring.settings.zone)
+        for applied in applying_to(holder, by_subject):
+            await read_usage(plain, applied)
