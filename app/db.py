@@ -157,7 +157,7 @@ async def _commit(connection: AsyncConnection, plain: Plain) -> None:
     except asyncio.CancelledError:
         await connection.invalidate()
         raise
-    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError) as error:
         if _refuses(error):
             await _roll_back(connection, plain)
             raise

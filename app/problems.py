@@ -79,8 +79,8 @@ class InvalidInput(Problem):
     """Something in the request is not what this route takes.
 
     `errors` names every fault at once: `pointer` is a JSON pointer into the body, `parameter` a query or path
-    parameter, `header` a header; `detail` says what would be right. Mend them all and send the request again:
-    nothing was stored and nothing was promised.
+    parameter, `header` a header; `detail` says what would be right. Of very many faults only the first are listed.
+    Mend them all and send the request again: nothing was stored and nothing was promised.
     """
 
     status = 422
@@ -124,7 +124,10 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, but not with this method; the `Allow` header names the methods it has."""
+    """The path exists, but not with this method.
+
+    The `Allow` header names the methods it has; /docs says what each of them does.
+    """
 
     status = 405
 

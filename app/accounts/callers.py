@@ -62,9 +62,9 @@ _FIND_CALLER: Final = text(
 class KeyUnknown(Problem):
     """The request carries no key that is in use here.
 
-    Send `Authorization: Bearer fg_…` (or `Key fg_…`), once. A key that was never made, was mistyped, revoked,
-    has expired, or whose user was disabled gets this same answer. Your team's lead, or whoever runs the
-    gateway, makes a new one.
+    Send `Authorization: Bearer fg_…` (or `Key fg_…`), once. A key that was never made, is mistyped, was revoked,
+    has expired, or belongs to somebody who was disabled gets this same answer. Your team's lead, or whoever runs
+    the gateway, makes a new one. (`/metrics` may ask for a key of its own, METRICS_KEY.)
     """
 
     status = 401

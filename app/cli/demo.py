@@ -97,10 +97,10 @@ async def _serve_for(
 
     visiting = asyncio.create_task(visit())
     await asyncio.wait({serving, visiting}, return_when=asyncio.FIRST_COMPLETED)
-    if not visiting.done():
+    if server.should_exit or serving.done():
         visiting.cancel()
-        await asyncio.wait({visiting})
-        serving.result()
+        await asyncio.gather(visiting, return_exceptions=True)
+        await serving
         raise Refusal("The demo was ended before it was over.")
     if visiting.exception() is not None or not visiting.result():
         server.should_exit = True

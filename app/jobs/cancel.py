@@ -24,7 +24,7 @@ RETURNING {JOB_JSON} AS body
 
 
 class JobEnded(Problem):
-    """The job has ended, so there is nothing left to do this to.
+    """The job has ended, so it can no longer be cancelled or resolved.
 
     `GET /v1/jobs/{id}` shows how it ended and what it cost.
     """
@@ -76,6 +76,6 @@ def _canceled(job_id: UUID) -> Ending:
         status="canceled",
         charge=void("cancelled while queued"),
         error=error_json(
-            code="canceled", title="Canceled", detail="You cancelled it before fal had it.", retryable=False
+            code="canceled", title="Canceled", detail="It was cancelled before fal had it.", retryable=False
         ),
     )

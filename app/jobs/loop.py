@@ -11,7 +11,7 @@ from app.db import is_database_away
 log = logging.getLogger("falgate.loop")
 
 _LONGEST_BACKOFF_SECONDS: Final = 5.0
-_UNDO_SECONDS: Final = 2.0
+_UNDO_SECONDS: Final = 0.5
 
 
 class Loop:

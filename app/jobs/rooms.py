@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Annotated, Final
 
 from fastapi import Depends
@@ -21,6 +22,7 @@ from app.wiring import Wiring
 log = logging.getLogger("falgate.jobs")
 
 _STOP_WITHIN_SECONDS: Final = 5.0
+_TELL_WITHIN_SECONDS: Final = 0.5
 
 
 class Rooms:
@@ -58,7 +60,8 @@ class Rooms:
         self.stopping.set()
         self.hub.wake_all()
         await asyncio.gather(*(loop.stop(within_seconds=_STOP_WITHIN_SECONDS) for loop in self._loops))
-        await self.hub.tell()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.hub.tell(), _TELL_WITHIN_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from app.accounts.access import Admin, Calling
-from app.accounts.callers import credentials
+from app.accounts.callers import KeyUnknown, credentials, find_caller
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
 from app.ids import parse
@@ -15,7 +15,7 @@ from app.jobs.cancel import cancel_job
 from app.jobs.estimate import estimate
 from app.jobs.listing import Entry, JobFilter, list_entries, list_jobs
 from app.jobs.read import NOT_FOUND_DETAIL, Asked, Seen
-from app.jobs.request import read_submission, read_wait
+from app.jobs.request import Submission, read_submission, read_wait
 from app.jobs.resolve import Resolution, resolve_job
 from app.jobs.rooms import InRooms, Rooms, rooms_of
 from app.jobs.schema import (
@@ -32,18 +32,33 @@ from app.jobs.schema import (
 )
 from app.jobs.submit import Accepted
 from app.jobs.wait import stream_events, wait_until_ended
-from app.problems import InvalidInput, NotFound, responses
+from app.problems import InvalidInput, NotFound, Problem, responses
 from app.wiring import Wired
 
 plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
 
+async def _submission(request: Request, rooms: Rooms, category: Category, secret_hash: bytes) -> Submission:
+    """What is asked for, or what is wrong with it; but whoever has no key hears that instead."""
+    try:
+        return await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
+    except Problem:
+        await _require_key(rooms, secret_hash)
+        raise
+
+
+async def _require_key(rooms: Rooms, secret_hash: bytes) -> None:
+    async with rooms.wiring.db.reading() as tx:
+        if await find_caller(tx, secret_hash, now=rooms.wiring.clock()) is None:
+            raise KeyUnknown
+
+
 def _submit_route(category: Category) -> None:
     async def submit(request: Request) -> Response:
         rooms = rooms_of(request)
         secret_hash = _secret_hash(request, rooms)
-        submission = await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
+        submission = await _submission(request, rooms, category, secret_hash)
         outcome = await rooms.submits.submit(submission)
         headers = {
             "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
@@ -64,9 +79,7 @@ def _submit_route(category: Category) -> None:
 
     async def estimate_cost(request: Request) -> dict[str, Any]:
         rooms = rooms_of(request)
-        submission = await read_submission(
-            request, category, secret_hash=_secret_hash(request, rooms), catalogue=rooms.wiring.catalogue
-        )
+        submission = await _submission(request, rooms, category, _secret_hash(request, rooms))
         return await estimate(rooms.wiring, submission)
 
     noun = category.replace("-", "_")
@@ -120,6 +133,7 @@ async def _get_waiting(request: Request, rooms: Rooms, secret_hash: bytes, job_i
     faults: list[dict[str, str]] = []
     wait_seconds = read_wait(request, faults)
     if faults:
+        await _require_key(rooms, secret_hash)
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(_asked(rooms, secret_hash, job_id))).body)

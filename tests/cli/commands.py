@@ -35,7 +35,13 @@ def real(database_url: str, **settings: str) -> dict[str, str]:
 
 def falgate(*arguments: str, folder: Path, **settings: str) -> Done:
     done = subprocess.run(
-        [FALGATE, *arguments], cwd=folder, env=environment(**settings), capture_output=True, text=True, check=False
+        [FALGATE, *arguments],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,  # a `serve` that should have refused would stay for ever
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -301,6 +301,19 @@ async def test_a_request_of_absurd_size_is_refused(gateway: Gateway, ann: Person
     assert answer.status_code in {200, 400, 431}
 
 
+async def test_an_absurd_host_is_nothing_to_it(gateway: Gateway) -> None:
+    for host in ("[", "[::1", "x:99999999", "a b", "\xff", "", "x" * 5000, "a/../b", 'evil.example"><script>'):
+        answer = await send(gateway, f"GET /v1/me HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+        assert answer.status in {400, 401}, host
+        assert b"<script>" not in answer.body
+    answer = await send(gateway, b"GET /v1/me HTTP/1.1\r\n\r\n")
+    assert answer.status in {400, 401}
+    for host in ("[", 'evil.example"><script>alert(1)</script>'):
+        page = await send(gateway, f"GET /problems HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+        assert page.status in {200, 400}
+        assert b"<script>" not in page.body
+
+
 async def test_an_absurd_query_on_a_submit_is_nothing_to_it(gateway: Gateway, ann: Person) -> None:
     answer = await gateway.client.post(f"{TEXT}?prompt=y&x=%00%ff", json={"prompt": "x"}, headers=ann.headers)
     assert answer.json()["input"]["prompt"] == "x"

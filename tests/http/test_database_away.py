@@ -75,7 +75,7 @@ async def check_503(gateway: Gateway, method: str, path: str, headers: dict[str,
     answer = await gateway.client.request(method, path, headers=headers, **more)  # type: ignore[arg-type]
     refusal(answer, 503, "unavailable")
     assert int(answer.headers["retry-after"]) >= 1
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # of five that a request may wait for a connection
 
 
 async def test_without_a_database_every_answer_is_503_at_once_and_afterwards_all_is_well(line: Line) -> None:

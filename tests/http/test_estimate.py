@@ -59,3 +59,9 @@ async def test_an_idempotency_key_that_has_a_job_does_not_disturb_it(gateway: Ga
 
 async def test_nobody_is_told_a_price_without_a_key(gateway: Gateway) -> None:
     refusal(await gateway.client.post(f"{TEXT}/estimate", json={"prompt": "x"}), 401, "key-unknown")
+
+
+async def test_the_guard_of_these_tests_sees_what_is_written(gateway: Gateway, ann: Person) -> None:
+    with pytest.raises(AssertionError):
+        async with nothing_written(gateway):
+            await gateway.submit(ann)

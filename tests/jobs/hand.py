@@ -5,7 +5,6 @@ import itertools
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,7 @@ from unittest.mock import patch
 
 import httpx
 
-from app import main
+from app import main, wiring
 from app.fal import (
     Accepted,
     BillableUnits,
@@ -29,7 +28,6 @@ from app.jobs.loop import Loop
 from app.jobs.rooms import Rooms
 from app.ledger.audit import audit
 from app.settings import Settings
-from app.wiring import Wiring, wire
 from tests.gateway import Gateway, Person
 
 TEXT = "fal-ai/kling-video/v2.1/master/text-to-video"
@@ -227,10 +225,7 @@ async def by_hand(settings: Settings, *, shared: bool = False) -> AsyncIterator[
     """A gateway that neither sends nor tracks but when a test says so; the ledger agrees with itself afterwards."""
     fal, clock = ScriptedFal(), Clock()
 
-    def wired(given: Settings, *, clock: Callable[[], datetime]) -> Wiring:
-        return replace(wire(given, clock=clock), fal=fal)  # type: ignore[arg-type]
-
-    with patch.object(main, "wire", wired):
+    with patch.object(wiring, "Queue", lambda **_: fal):
         app = main.create_app(settings, clock=clock, work=False)
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
         async with app.router.lifespan_context(app), client:

@@ -38,13 +38,16 @@ async def test_after_a_restart_of_postgres_nobody_is_given_a_dead_connection(db:
 
 
 async def test_a_connection_that_breaks_in_use_is_not_given_to_another(db: Database) -> None:
+    async def sleep() -> None:
+        async with db.plain() as plain:
+            await plain.execute("SELECT pg_sleep(5)")
+
     for _ in range(12):  # more often than the pool has places
+        sleeping = asyncio.create_task(sleep())
+        await asyncio.sleep(0.03)
+        await _end_others(db)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
-            async with db.plain() as plain:
-                sleeping = asyncio.create_task(plain.execute("SELECT pg_sleep(5)"))
-                await asyncio.sleep(0.02)
-                await _end_others(db)
-                await sleeping
+            await sleeping
     await _fill_pool(db)
 
 

@@ -93,7 +93,7 @@ async def test_a_pooler_that_swallows_notify_is_warned_of_once(
 async def test_a_lost_listening_connection_wakes_whoever_waits_and_is_made_again(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "_RECONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "_RECONNECT_SECONDS", 1.0)
     hub, job_id = Hub(db), uuid4()
     tasks = await _start(hub)
     await until(lambda: not hub.is_deaf)
@@ -103,7 +103,8 @@ async def test_a_lost_listening_connection_wakes_whoever_waits_and_is_made_again
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_notify%'"
             )
-        await asyncio.wait_for(news.wait(), 2)
+        await asyncio.wait_for(news.wait(), 0.7)  # before it listens again
+        assert hub.reread_seconds == 1.0
         await until(lambda: not hub.is_deaf)
         news.clear()
         hub.announce([job_id])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -593,3 +594,45 @@ async def test_a_job_that_cannot_be_sent_fails_for_free_and_holds_up_nobody(hand
     hand.fal.answer("submit", ValueError("no request can be made of it"))
     await hand.send()
     assert sorted([await hand.status(poisoned), await hand.status(well)]) == ["failed", "submitted"]
+
+
+# Trouble: it says nothing about the job
+
+
+async def _next_check(hand: Hand) -> float:
+    rows = await hand.sql("SELECT max(extract(epoch FROM next_check_at - now()))::float8 AS s FROM jobs")
+    return float(rows[0]["s"])
+
+
+async def test_while_fal_does_not_answer_checks_slow_down_to_one_a_minute(hand: Hand) -> None:
+    await hand.at_fal("running")
+    waits = []
+    for _ in range(30):
+        hand.fal.answer("status", Trouble("User is locked", 403))
+        await hand.check()
+        waits.append(await _next_check(hand))
+    assert waits[0] < 20
+    assert all(later > earlier - 1 for earlier, later in pairwise(waits))
+    assert 59 < waits[-1] <= 60
+    await hand.check()  # fal answers again
+    assert await _next_check(hand) <= 15
+
+
+async def test_retry_after_of_a_read_is_heeded_up_to_a_minute(hand: Hand) -> None:
+    await hand.at_fal("running")
+    for asked, at_least, at_most in ((40, 39, 40), (86400, 59, 60)):
+        hand.fal.answer("status", Trouble("busy", 429, asked))
+        await hand.check()
+        assert at_least < await _next_check(hand) <= at_most
+
+
+async def test_trouble_with_a_result_keeps_the_job(hand: Hand) -> None:
+    job_id = await hand.at_fal("running")
+    for _ in range(5):
+        hand.fal.answer("status", DONE)
+        hand.fal.answer("result", Trouble("Bad Gateway", 502))
+        await hand.check()
+        assert await hand.status(job_id) == "running"
+    hand.fal.answer("status", DONE)
+    await hand.check()
+    assert await hand.entries(job_id) == CHARGED

@@ -20,8 +20,8 @@ from app.fal import (
     BillableUnits,
     CancelOutcome,
     Completed,
-    FalError,
     Failed,
+    FalError,
     InProgress,
     Queue,
     RequestRef,
@@ -274,9 +274,9 @@ class House:
     async def _turn(self, room: Any) -> int:
         begun: list[Any] = []
         room.loop.start = begun.append
-        room._paused_until = 0.0  # noqa: SLF001
-        room._leases_looked_at = -1e9  # noqa: SLF001
-        found = int(await room._turn(100))  # noqa: SLF001
+        room._paused_until = 0.0
+        room._leases_looked_at = -1e9
+        found = int(await room._turn(100))
         for work in begun:
             await work
         return found
@@ -296,7 +296,7 @@ class House:
         async with self.db.plain() as plain:
             return await plain.fetchval(sql, *values)
 
-    async def usage(self, quota_id: UUID) -> list[tuple[Decimal, Decimal]]:
+    async def usage(self, quota_id: UUID) -> list[tuple[Any, Any]]:
         """`(used, held)` of each window of a quota that has a row, oldest first."""
         rows = await self.rows(
             "SELECT used, held FROM quota_usage WHERE quota_id = $1 ORDER BY starts_at, subject", quota_id

@@ -17,7 +17,7 @@ async def main() -> None:
     app = create_app(load_settings(os.environ, env_file=None), work=False)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  uvicorn tells it no other way
         await asyncio.sleep(0.01)
     print(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
     await asyncio.to_thread(sys.stdin.read)

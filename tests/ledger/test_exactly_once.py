@@ -8,10 +8,11 @@ import asyncpg
 import pytest
 
 from app.accounts.callers import COMMAND_LINE, Caller
+from app.db import Plain
+from app.fal import Completed, Succeeded
 from app.jobs.cancel import JobEnded, cancel_job
 from app.jobs.ending import held_of
 from app.jobs.resolve import JobNotUnconfirmed, Resolution, resolve_job
-from app.fal import Completed, Succeeded
 from app.ledger.holds import EXCLUSIVE_LOCK, SHARED_LOCK
 from app.ledger.settles import Extra, Held, book_extra, lock_windows
 from app.settings import Settings
@@ -40,7 +41,7 @@ async def held(house: House, job_id: UUID) -> Held:
 async def book(house: House, job_id: UUID, extra: Extra) -> None:
     hold = await held(house, job_id)
 
-    async def write(plain: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+    async def write(plain: Plain) -> None:
         await plain.execute(f"SELECT {SHARED_LOCK}")
         windows = await lock_windows(plain, set(hold.quota_usage_ids))
         await book_extra(plain, hold, extra, windows=windows, now=house.clock(), zone=house.wiring.settings.zone)
@@ -238,11 +239,11 @@ async def test_what_was_written_stays(house: House, table: str) -> None:
     await house.submit(await house.someone())
     column = "note" if table == "entries" else "actor"
     for statement in (
-        f"UPDATE {table} SET {column} = 'x'",
-        f"DELETE FROM {table}",
+        f"UPDATE {table} SET {column} = 'x'",  # noqa: S608
+        f"DELETE FROM {table}",  # noqa: S608
         f"TRUNCATE {table}",
         f"TRUNCATE {table} CASCADE",
-        f"INSERT INTO {table} SELECT * FROM {table} ON CONFLICT (id) DO UPDATE SET {column} = 'x'",
+        f"INSERT INTO {table} SELECT * FROM {table} ON CONFLICT (id) DO UPDATE SET {column} = 'x'",  # noqa: S608
     ):
         with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="append-only"):
             await house.execute(statement)

@@ -90,7 +90,7 @@ async def test_sql_writes_amounts_as_python_does(db: Database) -> None:
     found += [Decimal(text) for text in ("0", "-0.01", "0.1", "0.001", "1.4", "100", "1E+3", "0E-9")]
     async with db.plain() as plain:
         rows = await plain.fetch(
-            f"SELECT a::numeric(20,9) AS amount, {sql_decimal_text('a::numeric(20,9)')} AS text "
+            f"SELECT a::numeric(20,9) AS amount, {sql_decimal_text('a::numeric(20,9)')} AS text "  # noqa: S608
             "FROM unnest($1::numeric[]) AS t (a)",
             found,
         )

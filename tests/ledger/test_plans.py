@@ -1,6 +1,6 @@
 """On a million jobs, every statement that runs per request or per second finds its rows by an index.
 
-Each statement is explained by Postgres, with its own values, before it runs: `pytest -m slow tests/ledger/test_plans.py -s`.
+Postgres explains each, with its own values, before it runs: `pytest -m slow -s tests/ledger/test_plans.py`.
 """
 
 import hashlib
@@ -10,7 +10,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast
+from functools import partial
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +23,7 @@ from app.embedded import EmbeddedPostgres
 from app.fal import Completed, InProgress, Succeeded
 from app.jobs.cancel import cancel_job
 from app.jobs.estimate import estimate
-from app.jobs.listing import JobFilter, list_entries, list_jobs
+from app.jobs.listing import STATUSES, JobFilter, list_entries, list_jobs
 from app.jobs.read import Asked
 from app.jobs.track import end_overdue
 from app.ledger.quotas import Holder, applying_to, find_applying
@@ -48,7 +49,8 @@ CREATE FUNCTION seeded(n bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS $$
     SELECT (lpad(to_hex(1775217600000 + n * 2592), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
             || substr(md5(n::text), 4, 15))::uuid
 $$;
-INSERT INTO teams SELECT md5('team' || n)::uuid, 'seed ' || n, NULL, NULL, now() FROM generate_series(1, {TEAMS}) n;
+INSERT INTO teams SELECT md5('team' || n)::uuid, 'seed ' || n, NULL, NULL, now()
+    FROM generate_series(1, {TEAMS}) n;
 INSERT INTO users SELECT md5('user' || n)::uuid, md5('team' || n % {TEAMS} + 1)::uuid, 'u', NULL, 'member', NULL, NULL,
     now() FROM generate_series(1, {USERS}) n;
 INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, charged_usd,
@@ -56,35 +58,47 @@ INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, q
                   created_at, submitted_at, finished_at)
 SELECT seeded(n), status, 'kling-2.1-master', 'fal-ai/kling-video/v2.1/master/text-to-video',
        '{{"prompt": "a boat on a lake at dawn, slow pan", "duration": "5", "aspect_ratio": "16:9"}}',
-       CASE WHEN n % 10 = 0 THEN jsonb_build_object('project', 'p' || n % 500) ELSE '{{}}' END,
-       CASE WHEN n % 4 = 0 THEN 'visitor ' || n % 20000 END, 5, 1.40, CASE WHEN is_open THEN 1.40 ELSE 0 END,
+       CASE WHEN abs(hashint8(n + 1)) % 10 = 0 THEN jsonb_build_object('project', 'p' || abs(hashint8(n + 2)) % 50)
+            ELSE '{{}}' END,
+       CASE WHEN abs(hashint8(n + 3)) % 4 = 0 THEN 'visitor ' || abs(hashint8(n + 4)) % 5000 END, 5, 1.40,
+       CASE WHEN is_open THEN 1.40 ELSE 0 END,
        CASE WHEN NOT is_open THEN CASE WHEN status = 'succeeded' THEN 1.40 ELSE 0 END END,
-       md5('price')::uuid, ARRAY[md5('window' || n / 30000)::uuid, md5('usage' || n % {USERS} || '-' || n / 30000)::uuid],
+       md5('price')::uuid, ARRAY[md5('usage' || n % {USERS} || '-' || n / 30000)::uuid],
        md5('user' || n % {USERS} + 1)::uuid, md5('team' || (n % {USERS} + 1) % {TEAMS} + 1)::uuid,
        md5('key' || n % {USERS})::uuid, md5('attempt' || n)::uuid,
        CASE WHEN status NOT IN ('queued', 'submitting') THEN 'seed-' || n END,
        CASE WHEN is_open THEN now() + (n % 600 || ' seconds')::interval END,
-       to_timestamp(1775217600 + n * 2.592), NULL, CASE WHEN NOT is_open THEN to_timestamp(1775217600 + n * 2.592 + 60) END
+       to_timestamp(1775217600 + n * 2.592), NULL,
+       CASE WHEN NOT is_open THEN to_timestamp(1775217600 + n * 2.592 + 60) END
 FROM (SELECT n, n > {JOBS - OPEN} AS is_open, CASE WHEN n > {JOBS - OPEN}
              THEN (ARRAY['queued', 'submitting', 'submitted', 'running', 'unconfirmed'])[n % 5 + 1]
-             ELSE CASE n % 50 WHEN 0 THEN 'failed' WHEN 1 THEN 'canceled' ELSE 'succeeded' END END AS status
+             ELSE CASE abs(hashint8(n)) % 50 WHEN 0 THEN 'failed' WHEN 1 THEN 'canceled' ELSE 'succeeded' END
+             END AS status
       FROM generate_series(1, {JOBS}) n) s;
 INSERT INTO attempts (id, job_id, sent_at, fal_request_id, fal_key_id, outcome, status_path, result_path, cancel_path)
 SELECT attempt_id, id, created_at, fal_request_id, 'fake-fal-key', 'accepted', '/s', '/r', '/c' FROM jobs;
 INSERT INTO entries (id, job_id, kind, source, amount_usd, seconds, price_id, resolves_id, user_id, team_id, key_id,
                      model, end_user, tags, booked_at)
-SELECT id, id, 'hold', 'job', quoted_usd, seconds, price_id, NULL::uuid, user_id, team_id, key_id, model, end_user, tags,
-       created_at FROM jobs
+SELECT id, id, 'hold', 'job', quoted_usd, seconds, price_id, NULL::uuid, user_id, team_id, key_id, model, end_user,
+       tags, created_at FROM jobs
 UNION ALL
 SELECT md5('entry' || id)::uuid, id, CASE WHEN charged_usd > 0 THEN 'settle' ELSE 'void' END, id::text, quoted_usd,
        seconds, price_id, id, user_id, team_id, key_id, model, end_user, tags, finished_at
 FROM jobs WHERE finished_at IS NOT NULL;
+INSERT INTO idempotency_keys SELECT user_id, 'key ' || id, 'x', id FROM jobs ORDER BY id LIMIT 200000;
+INSERT INTO payloads SELECT id, '{{}}' FROM jobs WHERE status = 'queued';
+INSERT INTO keys SELECT md5('key' || n - 1)::uuid, md5('user' || n)::uuid, 'k', 'fg_', NULL, NULL, now(), now()
+    FROM generate_series(1, {USERS}) n;
+INSERT INTO key_secrets SELECT sha256(('secret' || n)::bytea), md5('key' || n - 1)::uuid, NULL, now()
+    FROM generate_series(1, {USERS}) n;
 INSERT INTO quotas SELECT md5('quota')::uuid, 'user', '', 'usd', 'day', 1000000, now() - interval '60 days', NULL;
 INSERT INTO quota_usage SELECT md5('usage' || u || '-' || d)::uuid, md5('quota')::uuid, md5('user' || u + 1),
-    '2026-04-03Z'::timestamptz + d * interval '1 day', '2026-04-04Z'::timestamptz + d * interval '1 day', 0, 0
+    '2026-04-03Z'::timestamptz + d * interval '1 day', '2026-04-04Z'::timestamptz + d * interval '1 day', 0, 1000
 FROM generate_series(0, {USERS - 1}) u, generate_series(0, 33) d;
 DROP FUNCTION seeded(bigint)
-"""
+"""  # noqa: S608  figures of our own
+
+
 @dataclass
 class Ran:
     """A statement as Postgres ran it."""
@@ -119,28 +133,32 @@ class Watched:
         self.house = house
         self.ran = ran
         self.who = who
-        self.table: list[tuple[str, int, int, str]] = []
+        self.faults: list[str] = []
 
-    async def check(self, name: str, act: Callable[[], Awaitable[Any]], *, most: int = PAGE_BUFFERS, scans: bool = False) -> Any:
+    async def check(self, name: str, act: Callable[[], Awaitable[Any]], *, most: int = PAGE_BUFFERS) -> Any:
+        """Do it; no statement of it may read a big table from end to end, or more than `most` buffers."""
         self.ran.clear()
         outcome = await act()
-        assert self.ran, f"{name}: nothing was explained"
-        worst = max(self.ran, key=lambda one: one.buffers)
         indexes = sorted(set().union(*(one.indexes for one in self.ran)))
-        self.table.append((name, len(self.ran), sum(one.buffers for one in self.ran), ", ".join(indexes)))
+        buffers = sum(one.buffers for one in self.ran)
+        print(f"{name:75} {len(self.ran):4} statements {buffers:7} buffers  {', '.join(indexes)}")  # noqa: T201
         for one in self.ran:
-            assert scans or not one.scans, f"{name}: Seq Scan on {one.scans}\n{one.query}\n{json.dumps(one.plan)[:3000]}"
-        assert worst.buffers <= most, f"{name}: {worst.buffers} buffers\n{worst.query}\n{json.dumps(worst.plan)[:3000]}"
+            if one.scans:
+                self.faults.append(f"{name}: Seq Scan on {one.scans}\n{one.query[-600:]}")
+            if one.buffers > most:
+                self.faults.append(f"{name}: {one.buffers} buffers, more than {most}\n{one.query[-600:]}")
         return outcome
 
 
 @pytest.fixture
 async def million(postgres: EmbeddedPostgres, template: str) -> str:
+    """The database of a million jobs, ANALYZEd."""
     postgres.create_database("million", template)
     url = postgres.dsn("million")
     db = Database(url)
     async with db.plain() as plain:
-        await plain.execute("SET statement_timeout = 0; SET session_replication_role = replica; SET maintenance_work_mem = '256MB'")
+        await plain.execute("SET statement_timeout = 0; SET maintenance_work_mem = '256MB'")
+        await plain.execute("SET session_replication_role = replica")
         await plain.execute(_SEED, timeout=1200)
         await plain.execute("VACUUM ANALYZE", timeout=1200)
     await db.close()
@@ -150,7 +168,7 @@ async def million(postgres: EmbeddedPostgres, template: str) -> str:
 _TOLD = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 
 
-class Explaining(asyncpg.Connection):  # type: ignore[type-arg]
+class Explaining(asyncpg.Connection):
     """A connection that has Postgres explain each statement before it runs it."""
 
     ran: ClassVar[list[Ran]] = []
@@ -163,7 +181,7 @@ class Explaining(asyncpg.Connection):  # type: ignore[type-arg]
         await super().execute("SAVEPOINT told" if inside else "BEGIN")
         try:
             told = await super().fetchval(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {query}", *values)
-            self.ran.append(Ran(query, json.loads(told)[0]["Plan"]))
+            self.ran.append(Ran(query, (json.loads(told) if isinstance(told, str) else told)[0]["Plan"]))
         finally:
             await super().execute("ROLLBACK TO told" if inside else "ROLLBACK")
 
@@ -216,9 +234,13 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await house.execute("VACUUM ANALYZE jobs")
 
     # Requests
-    job_id: UUID = await big.check("submit, four quotas", lambda: house.submit(ann, end_user="x", tags={"a": "b"}), most=300)
+    job_id: UUID = await big.check(
+        "submit, four quotas", lambda: house.submit(ann, end_user="x", tags={"a": "b"}), most=300
+    )
     await big.check("submit with a key", lambda: house.submit(ann, key="once"), most=300)
-    await big.check("submit with the key again", lambda: house.rooms.submits.submit(house.submission(ann, key="once")), most=100)
+    await big.check(
+        "submit with the key again", lambda: house.rooms.submits.submit(house.submission(ann, key="once")), most=100
+    )
     await big.check("estimate", lambda: estimate(house.wiring, house.submission(ann)), most=100)
     await big.check("read", lambda: house.rooms.reader.read(Asked(ann.secret_hash, job_id, house.clock())), most=60)
     await big.check("me", lambda: standing(house, ann), most=100)
@@ -232,41 +254,47 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
         [("model", "kling-2.1-master")],
         [("end_user", "visitor 16")],
         [("tag.project", "p10")],
-        *([("status", status)] for status in ("queued", "submitting", "running", "unconfirmed", "succeeded", "failed")),
+        *([("status", status)] for status in STATUSES),
         [("status", "canceled"), ("tag.project", "p10")],
     ]
-    for role in ("member", "lead", "finance", "admin"):
-        caller = replace(seeded, role=cast("Role", role))
+    filters += [
+        [("user_id", id_of("user", seed_id("user", 7)))],
+        [("team_id", id_of("team", seed_id("team", 8)))],
+        [("end_user", "nobody")],
+        [("tag.project", "none")],
+    ]
+    roles: tuple[Role, ...] = ("member", "lead", "finance", "admin")
+    for role in roles:
         for query in filters:
-            asked = JobFilter([*query, ("limit", "20")])
-            await big.check(f"list, {role}, {dict(query)}", lambda caller=caller, asked=asked: listed(house, caller, asked), most=6_000)  # type: ignore[misc]
-        everybody = JobFilter([("user_id", id_of("user", seed_id("user", 7)))])
-        await big.check(f"list, {role}, user_id", lambda caller=caller, asked=everybody: listed(house, caller, asked), most=6_000)  # type: ignore[misc]
-        team = JobFilter([("team_id", id_of("team", seed_id("team", 8)))])
-        await big.check(f"list, {role}, team_id", lambda caller=caller, asked=team: listed(house, caller, asked), most=6_000)  # type: ignore[misc]
+            page = partial(listed, house, replace(seeded, role=role), JobFilter(query))
+            await big.check(f"list, {role}, {dict(query)}", page, most=2_500)
     await big.check("cancel, queued", lambda: cancel_job(house.rooms, member, job_id), most=300)
+
     async def metrics() -> None:
         async with house.db.plain() as plain:
-            await plain.fetch(str(health._UNFINISHED))  # noqa: SLF001
+            await plain.fetch(str(health._UNFINISHED))
 
     await big.check("metrics", metrics, most=8_000)
 
     # Loops
     house.fal.submit_outcome = None
-    await big.check("dispatch: claim, send, store", house.send, most=2_500)
+    await big.check("dispatch: claim, send, store", house.send, most=6_000)
     house.fal.status_outcome = InProgress()
     await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '30 seconds'")
     await house.execute("VACUUM jobs")
-    await big.check("track: claim, see", house.track, most=4_000)
+    await big.check("track: claim, see", house.track, most=6_000)
     house.fal.status_outcome, house.fal.result_outcome = Completed(None, None), Succeeded({}, None)
     await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '90 seconds'")
-    await big.check("track: claim, end", house.track, most=4_000)
+    await big.check("track: claim, end", house.track, most=6_000)
+    await house.execute("UPDATE jobs SET next_check_at = now() + interval '1 hour' WHERE next_check_at IS NOT NULL")
+    await house.execute("VACUUM jobs")  # as autovacuum does; what is dead yet is read once more by the first claim
+    await house.send()
+    await house.track()
     await big.check("nothing due: dispatch", house.send)
     await big.check("nothing due: track", house.track)
     await big.check("strays", house.follow_strays)
     await big.check("overdue", lambda: end_overdue(house.wiring, house.rooms.endings))
-    for row in big.table:
-        print(f"{row[0]:60} {row[1]:4} statements {row[2]:7} buffers  {row[3]}")  # noqa: T201
+    assert not big.faults, "\n\n".join(big.faults)
 
 
 async def listed(house: House, caller: Caller, asked: JobFilter) -> str:

@@ -156,7 +156,7 @@ async def keep_changing(client: httpx.AsyncClient, url: str, ann: Someone, chanc
         assert answer.status_code in {200, 201, 204, 404, 409}, answer.text
         return answer
 
-    wanted = [
+    wanted: list[dict[str, Any]] = [
         {"scope": "user", "scope_id": id_of("user", ann.user_id), "metric": "usd", "window": "day", "maximum": "70.00"},
         {"scope": "organization", "metric": "jobs", "window": "hour", "maximum": 1_000_000},
         {"scope": "team", "metric": "in_flight", "window": None, "maximum": 100},

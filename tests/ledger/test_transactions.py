@@ -120,7 +120,7 @@ def test_every_path_to_fal_is_walked_below() -> None:
 
 async def test_no_connection_is_held_and_no_transaction_open_while_fal_is_asked(house: House) -> None:
     """Nothing else runs here, so while fal is asked the pool must be whole and the server idle."""
-    pool = house.db._engine.pool  # noqa: SLF001
+    pool = house.db._engine.pool
     watcher = await house.db.connect()
     asked: list[str] = []
 
@@ -176,6 +176,6 @@ async def test_no_connection_is_held_and_no_transaction_open_while_fal_is_asked(
 
 
 async def test_a_call_inside_a_transaction_is_seen(house: House) -> None:
-    pool = house.db._engine.pool  # noqa: SLF001
+    pool = house.db._engine.pool
     async with house.db.begin():
         assert pool.checkedout() == 1  # type: ignore[attr-defined]

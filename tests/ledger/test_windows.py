@@ -177,7 +177,7 @@ def test_a_week_begins_on_monday_and_a_month_on_its_first() -> None:
 
 def test_lifetime_and_in_flight_have_one_window() -> None:
     for kind in ("lifetime", None):
-        assert window_at(kind, FIRST, pinned("UTC")) == ALWAYS  # type: ignore[arg-type]
+        assert window_at(kind, FIRST, pinned("UTC")) == ALWAYS
 
 
 @settings(max_examples=400, deadline=None)
