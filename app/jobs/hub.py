@@ -92,7 +92,8 @@ class Hub:
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001  a task that dies would leave us deaf ever after
-                _report(error, "the listening connection was lost; connecting again")
+                if not (self.is_deaf and is_database_away(error)):  # that has been said
+                    _report(error, "the listening connection was lost; connecting again")
             self.is_deaf = True
             self.wake_all()
             await asyncio.sleep(_RECONNECT_SECONDS)

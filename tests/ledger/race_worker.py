@@ -10,6 +10,8 @@ import sys
 
 import httpx
 
+LIMITS = httpx.Limits(max_connections=100, keepalive_expiry=1)  # uvicorn closes an idle connection after 5 s
+
 
 async def race(client: httpx.AsyncClient, url: str, secret: str, count: int) -> dict[str, int]:
     headers = {"Authorization": f"Bearer {secret}"}
@@ -19,7 +21,7 @@ async def race(client: httpx.AsyncClient, url: str, secret: str, count: int) -> 
 
 
 async def main() -> None:
-    async with httpx.AsyncClient(timeout=120, trust_env=False, limits=httpx.Limits(max_connections=100)) as client:
+    async with httpx.AsyncClient(timeout=120, trust_env=False, limits=LIMITS) as client:
         print("ready", flush=True)  # noqa: T201
         while line := await asyncio.to_thread(sys.stdin.readline):
             url, secret, count = line.split()

@@ -96,7 +96,8 @@ async def test_constraints_in_code_are_those_in_the_database(db: Database) -> No
     async with db.plain() as plain:
         rows = await plain.fetch(
             "SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace "
-            "AND contype IN ('c', 'p', 'f', 'u') AND conrelid NOT IN ('installation'::regclass, 'alembic_version'::regclass)"
+            "AND contype IN ('c', 'p', 'f', 'u') "
+            "AND conrelid NOT IN ('installation'::regclass, 'alembic_version'::regclass)"
         )
         partial = await plain.fetch("SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indpred IS NOT NULL")
     in_code = {str(one.name) for table in metadata.tables.values() for one in table.constraints if one.name}
