@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -172,13 +172,25 @@ def _known(source: Mapping[str, str]) -> dict[str, str]:
 def _read_env_file(path: Path | None) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
-    written = {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+    written = _parse_env_file(path)
     known = [name.upper() for name in Settings.model_fields] + [f"{name}_FILE" for name in SECRETS]
     for name in written:
         if name not in known and not name.startswith(_FOREIGN_PREFIXES):
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
             raise SettingsError(f"{path} sets {name}, which falgate does not know; the nearest name is {near[0]}.")
     return written
+
+
+def _parse_env_file(path: Path) -> dict[str, str]:
+    """Name and value of each line. Raises SettingsError for a line that is neither, which dotenv would pass over."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            bindings = list(parse_stream(lines))
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text.") from None
+    if wrong := next((binding for binding in bindings if binding.error), None):
+        raise SettingsError(f"{path}, line {wrong.original.line}: this is not NAME=value.")
+    return {binding.key: binding.value or "" for binding in bindings if binding.key}
 
 
 def _read_secret(name: str, path: str) -> str:

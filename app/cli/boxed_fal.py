@@ -23,7 +23,7 @@ def running_sandbox(*options: str) -> Iterator[str]:
     """
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment["PYTHONPATH"] = str(Path(app.__file__).parent.parent)
-    command = [sys.executable, "-P", "-m", "app.sandbox", "--port", "0", "--exit-with-parent", *options]
+    command = [sys.executable, "-P", "-m", "app.sandbox", "--port", "0", "--exit-with", str(os.getpid()), *options]
     with subprocess.Popen(  # noqa: S603  ourselves
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as process:

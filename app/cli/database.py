@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.refusals import Refusal
 from app.db import Database, is_database_away
-from app.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from app.embedded import EmbeddedPostgres
 from app.settings import Settings, SettingsError, from_environment
 
 EMBEDDED_FOLDER: Final = Path("data/postgres")
@@ -60,11 +60,7 @@ def dsn_of(server: EmbeddedPostgres, *, is_sandbox: bool) -> str:
     """Sandbox dollars have a database of their own: whoever tried the demo can go on with a real key."""
     if not is_sandbox:
         return server.dsn()
-    try:
-        server.create_database(_SANDBOX_DATABASE)
-    except EmbeddedPostgresError as error:
-        if "already exists" not in str(error):
-            raise
+    server.ensure_database(_SANDBOX_DATABASE)
     return server.dsn(_SANDBOX_DATABASE)
 
 

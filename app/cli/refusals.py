@@ -29,8 +29,6 @@ def refusal_of(error: Exception) -> click.ClickException | None:
             return _SettingsRefusal(str(error))
         case EmbeddedPostgresError():
             return Refusal(str(error))
-        case UnicodeDecodeError():
-            return _SettingsRefusal(".env is not UTF-8 text.")
         case OSError() if error.filename:
             return Refusal(f"{error.filename}: {error.strerror or type(error).__name__}.")
         case _:

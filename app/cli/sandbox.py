@@ -16,7 +16,7 @@ from app.sandbox import serve
 @click.option("--render-seconds", type=float, default=3.0, show_default=True, help="Rendering, at speed 1.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="How many jobs render at once (all).")
 @click.option("--public-url", default="", help="Put before the paths in answers (the Host that was called).")
-@click.option("--exit-with-parent", is_flag=True, help="End when the process that started it ends.")
+@click.option("--exit-with", type=int, metavar="PID", help="End when PID, which started it, ends.")
 def command(
     *,
     port: int,
@@ -26,7 +26,7 @@ def command(
     render_seconds: float,
     concurrency: int | None,
     public_url: str,
-    exit_with_parent: bool,
+    exit_with: int | None,
 ) -> None:
     """Serve a pretended fal: its queue, its files, no dollars. It prints its address when it is ready."""
     try:
@@ -38,7 +38,7 @@ def command(
             render_seconds=render_seconds,
             concurrency=concurrency,
             public_url=public_url,
-            exit_with_parent=exit_with_parent,
+            exit_with=exit_with,
         )
     except OSError as error:
         why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror

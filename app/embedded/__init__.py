@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         self._keeper = _start_keeper()
         try:
             self._socket_dir = self._ask_for_server(self._keeper, self._binaries)
-            self._sql(_create_if_missing(DATABASE))
+            self.ensure_database(DATABASE)
         except BaseException:
             self.close()
             raise
@@ -109,6 +109,10 @@ class EmbeddedPostgres:
         Raises EmbeddedPostgresError with PostgreSQL's own message.
         """
         self._sql(f"CREATE DATABASE {_quoted(name)}" + (f" TEMPLATE {_quoted(template)}" if template else ""))
+
+    def ensure_database(self, name: str) -> None:
+        """Create the database `name` unless it is there."""
+        self._sql(_create_if_missing(name))
 
     def _ask_for_server(self, keeper: subprocess.Popen[str], binaries: Binaries) -> str:
         if keeper.stdin is None or keeper.stdout is None:

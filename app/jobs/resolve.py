@@ -1,7 +1,7 @@
 """An admin says what became of a job that nobody knows about: charged, or not."""
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -20,6 +20,10 @@ from app.jobs.wire import JOB_JSON
 from app.ledger.settles import Charge, Held
 from app.money import Amount, decimal_text
 from app.problems import InvalidInput, NotFound, Problem
+
+
+# Voided, yet fal has it: it is cancelled there, and what it bills all the same is booked.
+_STRAY: Final = "UPDATE attempts SET stray_check_at = now() WHERE id = $1 AND fal_request_id IS NOT NULL"
 
 
 class JobNotUnconfirmed(Problem):
@@ -69,6 +73,8 @@ async def resolve_job(rooms: Rooms, actor: Actor, job_id: UUID, resolution: Reso
             },
             now=now,
         )
+        if resolution.outcome == "void":
+            await plain.execute(_STRAY, row["attempt_id"])
         body: str = await plain.fetchval(f"SELECT {JOB_JSON} FROM jobs j WHERE j.id = $1", job_id)  # noqa: S608
     rooms.hub.announce([job_id])
     return body

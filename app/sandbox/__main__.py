@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--render-seconds", type=float, default=3.0, help="rendering, at speed 1")
     parser.add_argument("--concurrency", type=int, help="how many jobs render at once (all)")
     parser.add_argument("--public-url", default="", help="put before the paths in answers (the Host called)")
-    parser.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
+    parser.add_argument("--exit-with", type=int, metavar="PID", help="end when PID, which started it, ends")
     serve(**vars(parser.parse_args()))
 
 

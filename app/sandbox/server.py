@@ -52,16 +52,15 @@ def serve(
     render_seconds: float = 3.0,
     concurrency: int | None = None,
     public_url: str = "",
-    exit_with_parent: bool = False,
+    exit_with: int | None = None,
 ) -> None:
     """Run the sandbox until SIGTERM or SIGINT; port 0 takes a free one.
 
     Prints `sandbox: http://HOST:PORT` when it accepts connections. `speed` divides every time (0: the clock
     stands); `concurrency` is how many jobs render at once (None: all); `public_url` is put before the paths in
-    answers (unset: the Host that was called). With `exit_with_parent` it ends, within half a second, after the
-    process that started it. Raises OSError when the port is taken.
+    answers (unset: the Host that was called). With `exit_with`, the pid of the process that started it,
+    it ends within half a second after that one. Raises OSError when the port is taken.
     """
-    parent = os.getppid() if exit_with_parent else None
     settings = Settings(speed, queue_seconds, render_seconds, concurrency, public_url.rstrip("/"))
     config = uvicorn.Config(
         Application(Box(settings)),
@@ -83,4 +82,4 @@ def serve(
         shown = f"[{host}]" if family == socket.AF_INET6 else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
         with contextlib.suppress(KeyboardInterrupt):
-            Server(config, address=address, parent=parent).run(sockets=[listener])
+            Server(config, address=address, parent=exit_with).run(sockets=[listener])

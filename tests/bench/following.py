@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ FLIGHT_SECONDS: Final = 45.0
 @contextmanager
 def sandbox(*options: str) -> Iterator[str]:
     """fal in a box; its URL."""
-    command = [sys.executable, "-m", "app.sandbox", "--exit-with-parent", *options]
+    command = [sys.executable, "-m", "app.sandbox", "--exit-with", str(os.getpid()), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         yield process.stdout.readline().removeprefix("sandbox: ").strip()

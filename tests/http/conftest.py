@@ -34,7 +34,7 @@ async def gateway(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Ga
 @pytest.fixture(scope="package")
 def fal() -> Iterator[Sandbox]:
     """A sandbox in which a job takes 40 ms."""
-    with run_sandbox("--speed", "100", "--exit-with-parent") as (sandbox, _):
+    with run_sandbox("--speed", "100") as (sandbox, _):
         yield sandbox
 
 

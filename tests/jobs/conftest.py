@@ -20,7 +20,7 @@ POLL_SECONDS = 0.05
 
 @pytest.fixture(scope="package")
 def shared_sandbox() -> Iterator[Sandbox]:
-    with run_sandbox("--speed", str(SPEED), "--exit-with-parent") as (sandbox, _):
+    with run_sandbox("--speed", str(SPEED)) as (sandbox, _):
         yield sandbox
 
 

@@ -43,7 +43,7 @@ async def _sit_out(database_url: str, seconds: float, submits: int) -> None:
             await asyncio.sleep(max(0.0, begun + seconds * (n + 1) / submits - time.monotonic()))
         assert slowest < 0.5  # milliseconds, but this machine may be busy
         assert {(await gateway.job(ann, job_id))["status"] for job_id in jobs} <= {"queued", "submitting"}
-        with run_sandbox("--port", str(port), "--speed", str(SPEED), "--exit-with-parent") as (sandbox, _):
+        with run_sandbox("--port", str(port), "--speed", str(SPEED)) as (sandbox, _):
             back = time.monotonic()
             ends = await asyncio.gather(*(gateway.job(ann, job_id, wait=40) for job_id in jobs))
             assert {job["status"] for job in ends} == {"succeeded"}

@@ -9,7 +9,7 @@ from .running import SPEED, Sandbox, run_sandbox
 
 @pytest.fixture(scope="package")
 def shared_sandbox() -> Iterator[Sandbox]:
-    with run_sandbox("--speed", str(SPEED), "--exit-with-parent") as (sandbox, _):
+    with run_sandbox("--speed", str(SPEED)) as (sandbox, _):
         yield sandbox
 
 
@@ -23,7 +23,7 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="package")
 def shared_limited() -> Iterator[Sandbox]:
-    with run_sandbox("--concurrency", "2", "--speed", str(SPEED), "--exit-with-parent") as (sandbox, _):
+    with run_sandbox("--concurrency", "2", "--speed", str(SPEED)) as (sandbox, _):
         yield sandbox
 
 

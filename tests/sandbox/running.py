@@ -1,5 +1,6 @@
 """A sandbox in a process of its own, and the calls that tests make to it."""
 
+import os
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ class Sandbox:
 
 @contextmanager
 def run_sandbox(*options: str) -> Iterator[tuple[Sandbox, subprocess.Popen[str]]]:
-    command = [sys.executable, "-m", "app.sandbox", *options]
+    command = [sys.executable, "-m", "app.sandbox", "--exit-with", str(os.getpid()), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

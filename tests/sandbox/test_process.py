@@ -26,8 +26,8 @@ def test_it_ends_on_sigterm_even_while_calls_hang() -> None:
 
 def test_it_ends_with_its_parent() -> None:
     parent_code = textwrap.dedent("""
-        import subprocess, sys
-        command = [sys.executable, "-m", "app.sandbox", "--exit-with-parent"]
+        import os, subprocess, sys
+        command = [sys.executable, "-m", "app.sandbox", "--exit-with", str(os.getpid())]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         print(child.pid, child.stdout.readline(), flush=True)
         sys.stdin.read()
