@@ -152,7 +152,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None = Path(".
 
     Raises SettingsError: one sentence, all that is wrong in it, no value.
     """
-    written = _read_env_file(env_file)
+    written = read_env_file(env_file)
     values = {**_known(written), **_known(environ)}
     for name in SECRETS:
         if (path := environ.get(f"{name}_FILE") or written.get(f"{name}_FILE")) and not values.get(name.lower()):
@@ -169,7 +169,8 @@ def _known(source: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in source.items() if name.lower() in Settings.model_fields and value}
 
 
-def _read_env_file(path: Path | None) -> dict[str, str]:
+def read_env_file(path: Path | None) -> dict[str, str]:
+    """What `.env` sets, if it is there. Raises SettingsError for what falgate does not know or cannot read."""
     if path is None or not path.is_file():
         return {}
     written = _parse_env_file(path)

@@ -8,13 +8,12 @@ from typing import Final, NamedTuple, TypedDict
 
 import asyncpg
 import click
-from dotenv import dotenv_values
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.refusals import Refusal
 from app.db import Database, is_database_away
 from app.embedded import EmbeddedPostgres
-from app.settings import Settings, SettingsError, from_environment
+from app.settings import Settings, SettingsError, from_environment, read_env_file
 
 EMBEDDED_FOLDER: Final = Path("data/postgres")
 _UNKNOWN_YET: Final = "postgresql:///embedded"
@@ -65,7 +64,7 @@ def dsn_of(server: EmbeddedPostgres, *, is_sandbox: bool) -> str:
 
 
 def _refuse_second_database() -> None:
-    written = dotenv_values(".env", interpolate=False) if Path(".env").is_file() else {}
+    written = read_env_file(Path(".env"))
     for name in ("DATABASE_URL", "DATABASE_URL_FILE"):
         if os.environ.get(name) or written.get(name):
             raise SettingsError(f"--embedded and {name} name two databases: leave one of them out.")

@@ -206,7 +206,7 @@ def canceled_ending(job: Claimed, *, was: frozenset[str]) -> Ending:
         status="canceled",
         charge=void("cancelled before fal had it"),
         error=error_json(
-            code="canceled", title="Canceled", detail="You cancelled it before fal started it.", retryable=False
+            code="canceled", title="Canceled", detail="It was cancelled before fal started it.", retryable=False
         ),
     )
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from app.jobs.quotes import Replayed, find_callers, quote, read_prices
 from app.jobs.request import Submission
-from app.jobs.submit import Replayed, find_callers, quote, read_prices
 from app.ledger.holds import Amounts, show_blocking
 from app.ledger.quotas import applying_to, find_applying
 from app.ledger.usage import read_usage

@@ -21,7 +21,6 @@ from app.ledger.settles import Charge, Held
 from app.money import Amount, decimal_text
 from app.problems import InvalidInput, NotFound, Problem
 
-
 # Voided, yet fal has it: it is cancelled there, and what it bills all the same is booked.
 _STRAY: Final = "UPDATE attempts SET stray_check_at = now() WHERE id = $1 AND fal_request_id IS NOT NULL"
 

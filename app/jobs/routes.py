@@ -11,6 +11,7 @@ from app.accounts.callers import KeyUnknown, credentials, find_caller
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
 from app.ids import parse
+from app.jobs.accept import Accepted
 from app.jobs.cancel import cancel_job
 from app.jobs.estimate import estimate
 from app.jobs.listing import Entry, JobFilter, list_entries, list_jobs
@@ -30,7 +31,6 @@ from app.jobs.schema import (
     WAIT,
     answers_job,
 )
-from app.jobs.submit import Accepted
 from app.jobs.wait import stream_events, wait_until_ended
 from app.problems import InvalidInput, NotFound, Problem, responses
 from app.wiring import Wired

@@ -16,7 +16,7 @@ from app.db import Tx, rows_as_dicts
 from app.http import Page
 from app.ids import new_id, parse, show
 from app.ledger.shapes import Model, PriceBody, PriceNow, PriceQuery, PriceShown
-from app.problems import InvalidInput, NameTaken, NotFound, Problem
+from app.problems import InvalidInput, NameTaken, NotFound, Problem, pointer
 
 
 class PriceStarted(Problem):
@@ -29,9 +29,13 @@ class PriceStarted(Problem):
 
 
 async def create_price(tx: Tx, body: PriceBody, *, catalogue: Catalogue, actor: Actor, now: datetime) -> PriceShown:
-    """Add a row. Raises PriceStarted for a start in the past, InvalidInput for an endpoint we do not serve."""
-    if catalogue.by_id(body.endpoint) is None:
+    """Add a row. Raises PriceStarted for a start in the past, InvalidInput for what we do not serve."""
+    endpoint = catalogue.by_id(body.endpoint)
+    if endpoint is None:
         raise InvalidInput([{"pointer": "/endpoint", "detail": "not in the catalogue; GET /v1/models lists it"}])
+    if strangers := sorted(body.when.keys() - endpoint.input.model_fields.keys()):
+        detail = "this is no field of the endpoint's input, so the price would never match"
+        raise InvalidInput([{"pointer": pointer(["when", name]), "detail": detail} for name in strangers])
     if body.starts_at is not None and body.starts_at < now:
         raise PriceStarted("A price cannot start in the past: leave starts_at out to start it now.")
     values = {

@@ -30,8 +30,9 @@ async def create_quota(tx: Tx, body: QuotaBody, *, actor: Actor, now: datetime) 
 
     Raises NameTaken when there is one of this scope, metric and window; InvalidInput for a scope_id of nobody.
     """
-    scope_id = await _stored_scope_id(tx, body)
-    await _require_reach(tx, actor, body.scope, scope_id)
+    if actor.role != "admin" and (body.scope not in {"user", "key"} or body.scope_id is None):
+        await _require_reach(tx, actor, body.scope, "")  # by its scope alone: ids are not even looked for
+    scope_id = await _stored_scope_id(tx, body, actor)
     await lock_quotas(tx)
     values = {
         "id": new_id(now),
@@ -102,12 +103,17 @@ def _shown(row: dict[str, Any]) -> QuotaShown:
     return QuotaShown(**values, scope_id=show_scope_id(row["scope"], row["scope_id"]))
 
 
-async def _stored_scope_id(tx: Tx, body: QuotaBody) -> str:
+async def _stored_scope_id(tx: Tx, body: QuotaBody, actor: Actor) -> str:
+    """Raises InvalidInput for what is not there, and in the same words for what is not the actor's to keep."""
     if body.scope_id is None or body.scope not in _TABLES:
         return body.scope_id or ""
     made = parse(body.scope, body.scope_id)
     table = _TABLES[body.scope]
-    if made is None or await tx.scalar(select(table.c.id).where(table.c.id == made)) is None:
+    if made is not None and actor.role != "admin" and actor.caller is not None:
+        of_team = _in_team(body.scope, made, actor.caller)
+    else:
+        of_team = select(table.c.id).where(table.c.id == made)
+    if made is None or await tx.scalar(of_team) is None:
         raise InvalidInput([{"pointer": "/scope_id", "detail": f"there is no {body.scope} of this id"}])
     return made.hex
 

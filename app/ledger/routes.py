@@ -11,7 +11,7 @@ from app.accounts.reach import found_id
 from app.accounts.shapes import Team, User
 from app.accounts.tables import teams, users
 from app.db import plain_of
-from app.http import JsonRoute, Page
+from app.http import JsonRoute, Listing, Page
 from app.ledger import price_book, quota_book
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.shapes import (
@@ -27,7 +27,7 @@ from app.ledger.shapes import (
     QuotaStanding,
 )
 from app.ledger.usage import read_usage
-from app.problems import responses
+from app.problems import InvalidInput, responses
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute)
@@ -65,11 +65,17 @@ async def get_me(caller: Calling, wired: Wired) -> Me:
     return Me(user=User(**user), team=Team(**team), role=caller.role, quotas=standings)
 
 
-@router.get("/v1/models", tags=["models"], operation_id="list_models", responses=responses(401, 403, 503))
-async def list_models(_: AnyActor, wired: Wired) -> Page[Model]:
+@router.get("/v1/models", tags=["models"], operation_id="list_models", responses=responses(401, 403, 422, 503))
+async def list_models(_: AnyActor, wired: Wired, listing: Listing) -> Page[Model]:
     """The catalogue: each endpoint's input and what it costs now."""
     async with wired.db.reading() as tx:
-        return Page(data=await price_book.list_models(tx, wired.catalogue, now=wired.clock()), next_cursor=None)
+        models = await price_book.list_models(tx, wired.catalogue, now=wired.clock())
+    names = [model.endpoint for model in models]
+    if listing.cursor is not None and listing.cursor not in names:
+        raise InvalidInput([{"parameter": "cursor", "detail": "must be a next_cursor of this list"}])
+    start = names.index(listing.cursor) + 1 if listing.cursor is not None else 0
+    end = start + listing.limit
+    return Page(data=models[start:end], next_cursor=names[end - 1] if end < len(names) else None)
 
 
 @router.post(

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 
 from app.accounts.callers import Role
 from app.accounts.fields import Moment
@@ -23,6 +23,21 @@ def _not_negative(amount: Decimal) -> Decimal:
     return amount
 
 
+def _input_value(value: object) -> object:
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < _TOO_GREAT):
+        return value
+    if isinstance(value, str) and "\0" not in value and len(value) <= _LONGEST_VALUE:
+        return value
+    raise ValueError(f"must be a string of at most {_LONGEST_VALUE} characters, a whole number, true, false or null")
+
+
+_TOO_GREAT: Final = 10**18
+_LONGEST_VALUE: Final = 100
+InputValue = Annotated[
+    Any,
+    AfterValidator(_input_value),
+    WithJsonSchema({"type": ["string", "integer", "boolean", "null"], "maxLength": _LONGEST_VALUE}),
+]
 Figure = Annotated[Amount, AfterValidator(_not_negative)]
 
 
@@ -113,8 +128,7 @@ class PriceBody(Body):
 
     endpoint: Annotated[str, Field(min_length=1, max_length=300, description="fal's own id.")]
     when: Annotated[
-        dict[str, str | int | bool | None],
-        Field(max_length=20, description="The input values it is for; `{}` is always."),
+        dict[str, InputValue], Field(max_length=20, description="The input values it is for; `{}` is always.")
     ] = Field(default_factory=dict)
     base_seconds: Figure
     base_usd: Figure

@@ -282,3 +282,28 @@ async def test_the_estimate_follows_the_price_book(gateway: Gateway, ann: Person
         assert answer.json()["quoted_usd"] == "0.123456794"
     finally:
         await post(gateway, "/v1/prices", PRICE)
+
+
+async def test_a_price_is_for_values_that_its_endpoint_can_be_given(gateway: Gateway) -> None:
+    values: list[Any] = [1.5, [], {}, ["x"], "a\0b", "x" * 101, 10**30]
+    async with nothing_written(gateway):
+        for value in values:
+            answer = await post(gateway, "/v1/prices", PRICE | {"when": {"duration": value}})
+            assert list(faults(answer)) == ["/when/duration"], value
+        for name in ("", "nonsense", "a\0b", "a/b", "x" * 5000, "[key]", "image_url", "tags"):
+            answer = await post(gateway, "/v1/prices", PRICE | {"when": {name: "x", "duration": "5"}})
+            (pointer,) = faults(answer)
+            assert pointer.startswith("/when/"), name
+        many = {f"x{number}": 1 for number in range(50_000)}
+        assert list(faults(await post(gateway, "/v1/prices", PRICE | {"when": many}))) == ["/when"]
+
+
+async def test_the_catalogue_is_a_list_like_the_others(gateway: Gateway, ann: Person) -> None:
+    whole = (await gateway.client.get("/v1/models", headers=ann.headers)).json()["data"]
+    first = (await gateway.client.get("/v1/models?limit=1", headers=ann.headers)).json()
+    rest = (await gateway.client.get(f"/v1/models?cursor={first['next_cursor']}", headers=ann.headers)).json()
+    assert first["data"] + rest["data"] == whole
+    assert rest["next_cursor"] is None
+    for parameter in ("nonsense", "limit", "cursor"):
+        answer = await gateway.client.get(f"/v1/models?{parameter}=x", headers=ann.headers)
+        assert list(faults(answer)) == [parameter]

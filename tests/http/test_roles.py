@@ -54,7 +54,7 @@ TABLE: dict[str, Line] = {
     "get_me": Line(everyone(200, 403)),
     "list_models": Line(everyone(200)),
     "create_quota": Line(
-        (403, 403, 201, 403, 403, 403, 201, 201),
+        (403, 403, 201, 422, 403, 403, 201, 201),
         lambda office: {"scope": "user", "scope_id": office.fresh.user_id, "metric": "usd", "window": "day",
         "maximum": 1},
     ),
@@ -201,8 +201,19 @@ async def test_a_lead_keeps_quotas_of_its_own_people_and_keys_only(gateway: Gate
         ("user", office.mia.user_id, 201), ("key", office.mia.key_id, 201), ("team", office.mia.team_id, 403),
         ("organization", None, 403), ("user", None, 403), ("key", None, 403), ("end_user", "42", 403), ("end_user",
         None, 403),
-        ("user", stranger.user_id, 403), ("key", stranger.key_id, 403), ("team", stranger.team_id, 403),
+        ("user", stranger.user_id, 422), ("key", stranger.key_id, 422), ("team", stranger.team_id, 403),
     ):  # fmt: skip
         body = {"scope": scope, "scope_id": scope_id, "metric": "seconds", "window": "lifetime", "maximum": 10**6}
         answer = await gateway.client.post("/v1/quotas", json=body, headers=lead)
         assert answer.status_code == status, (scope, scope_id, answer.text)
+
+
+async def test_a_lead_cannot_learn_by_a_quota_who_is_in_another_team(gateway: Gateway, office: Office) -> None:
+    stranger, lead = office.people["stranger"], office.people["lead"].headers
+    for scope, theirs in (("user", stranger.user_id), ("key", stranger.key_id), ("team", stranger.team_id)):
+        body = {"scope": scope, "metric": "usd", "window": "hour", "maximum": 1}
+        answers = [
+            await gateway.client.post("/v1/quotas", json=body | {"scope_id": scope_id}, headers=lead)
+            for scope_id in (theirs, f"{scope}_{NOBODYS}")
+        ]
+        assert told(answers[0]) == told(answers[1])

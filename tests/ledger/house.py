@@ -31,13 +31,13 @@ from app.fal import (
     Succeeded,
 )
 from app.ids import show
+from app.jobs.accept import Accepted as Made
+from app.jobs.accept import SubmitOutcome as Submitted
 from app.jobs.charges import void
 from app.jobs.ending import Ending, error_json
 from app.jobs.moves import Claimed, Moves
 from app.jobs.request import Submission
 from app.jobs.rooms import Rooms
-from app.jobs.submit import Accepted as Made
-from app.jobs.submit import SubmitOutcome as Submitted
 from app.ledger import quota_book
 from app.ledger.audit import Difference, audit
 from app.ledger.settles import Charge, Held

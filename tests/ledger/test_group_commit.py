@@ -14,7 +14,8 @@ from app.accounts.callers import KeyUnknown
 from app.catalogue.prices import ModelUnpriced
 from app.db import is_database_away
 from app.jobs import submit as submit_module
-from app.jobs.submit import Accepted, Replayed
+from app.jobs.accept import Accepted
+from app.jobs.quotes import Replayed, find_callers
 from app.ledger.holds import QuotaExceeded
 from app.problems import Unavailable
 from app.settings import Settings
@@ -107,7 +108,7 @@ async def test_a_repeat_that_fails_does_not_run_what_was_committed_again(
 ) -> None:
     """The repeat goes after the transaction that it repeats; by then that one is done for good."""
     who = await house.someone()
-    find_callers, calls = submit_module.find_callers, 0
+    calls = 0
 
     async def breaks(*arguments: Any, **more: Any) -> Any:
         nonlocal calls
@@ -116,7 +117,7 @@ async def test_a_repeat_that_fails_does_not_run_what_was_committed_again(
             raise RuntimeError("broken")
         return await find_callers(*arguments, **more)
 
-    monkeypatch.setattr(submit_module, "find_callers", breaks)
+    monkeypatch.setattr("app.jobs.accept.find_callers", breaks)
     first, one, other, repeat = await together(
         house,
         house.submission(who),

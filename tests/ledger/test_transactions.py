@@ -64,7 +64,8 @@ MONEY = [
     *(ROOT / "app/ledger").glob("*.py"),
     ROOT / "app/catalogue/prices.py",
     ROOT / "app/money.py",
-    *(ROOT / "app/jobs" / f"{name}.py" for name in ("charges", "ending", "submit", "estimate", "resolve", "strays")),
+    *(ROOT / "app/jobs" / f"{name}.py" for name in ("accept", "charges", "ending", "estimate", "quotes", "resolve")),
+    *(ROOT / "app/jobs" / f"{name}.py" for name in ("strays", "submit")),
 ]
 
 

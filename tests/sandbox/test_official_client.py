@@ -24,7 +24,7 @@ def sync_client() -> Iterator[SyncClient]:
     try:
         yield client
     finally:
-        client._client.close()  # noqa: SLF001 - it has no close of its own
+        client._client.close()
 
 
 def test_subscribe_brings_a_video(sandbox: Sandbox) -> None:
@@ -64,7 +64,7 @@ async def test_subscribe_brings_a_video_to_the_async_client_too(sandbox: Sandbox
             on_queue_update=updates.append,
         )
     finally:
-        await (await client._client).aclose()  # noqa: SLF001 - as above
+        await (await client._client).aclose()
     assert sandbox.http.get(output["video"]["url"]).headers["content-type"] == "video/mp4"
     assert isinstance(updates[-1], fal_client.Completed)
     assert updates[-1].logs
