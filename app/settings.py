@@ -3,11 +3,12 @@
 import difflib
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -32,6 +33,15 @@ def _http_url(value: str) -> str:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+@cache
+def wheel_zone(name: str) -> ZoneInfo:
+    """A time zone as the pinned tzdata wheel has it: `ZoneInfo(name)` would take this machine's own data first, and
+    two replicas could cut their days differently.
+    """  # noqa: D205  one sentence
+    with (files("tzdata") / "zoneinfo" / name).open("rb") as data:
+        return ZoneInfo.from_file(data, key=name)
 
 
 class Settings(BaseSettings):
@@ -74,8 +84,9 @@ class Settings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _timezone_exists(cls, value: str) -> str:
-        if value not in available_timezones():
-            near = difflib.get_close_matches(value, available_timezones(), n=1)
+        known = (files("tzdata") / "zones").read_text(encoding="ascii").split()
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
             message = "must be an IANA time zone such as Europe/Berlin" + (
                 f" (did you mean {near[0]}?)" if near else ""
             )
@@ -135,7 +146,7 @@ class Settings(BaseSettings):
     @property
     def zone(self) -> ZoneInfo:
         """TIMEZONE, in which days, weeks and months begin."""
-        return ZoneInfo(self.timezone)
+        return wheel_zone(self.timezone)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -225,14 +236,6 @@ def _hint(name: str) -> str:
         "FAL_KEY": ' (put the key from fal\'s dashboard there, or the word "sandbox")',
         "DATABASE_URL": " (postgresql://user:password@host/database, or give the command --embedded)",
     }.get(name, "")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this address is reachable from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def from_environment(*, env_file: Path | None = Path(".env"), **fixed: str) -> Settings:

@@ -16,6 +16,8 @@ from app.ledger.quotas import Metric, Scope
 from app.ledger.windows import Kind
 from app.money import Amount
 
+_GREATEST_PRICE: Final = 1_000_000
+
 
 def _not_negative(amount: Decimal) -> Decimal:
     if amount < 0:
@@ -39,6 +41,16 @@ InputValue = Annotated[
     WithJsonSchema({"type": ["string", "integer", "boolean", "null"], "maxLength": _LONGEST_VALUE}),
 ]
 Figure = Annotated[Amount, AfterValidator(_not_negative)]
+
+
+def _sane(amount: Decimal) -> Decimal:
+    """So that what a job costs fits NUMERIC(20,9) whatever its length."""
+    if amount > _GREATEST_PRICE:
+        raise ValueError(f"must be at most {_GREATEST_PRICE}")
+    return amount
+
+
+PriceFigure = Annotated[Figure, AfterValidator(_sane)]
 
 
 class QuotaBody(Body):
@@ -130,9 +142,9 @@ class PriceBody(Body):
     when: Annotated[
         dict[str, InputValue], Field(max_length=20, description="The input values it is for; `{}` is always.")
     ] = Field(default_factory=dict)
-    base_seconds: Figure
-    base_usd: Figure
-    usd_per_second: Figure
+    base_seconds: PriceFigure
+    base_usd: PriceFigure
+    usd_per_second: PriceFigure
     starts_at: Annotated[Moment | None, Field(description="Not in the past; left out: now.")] = None
 
 
