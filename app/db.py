@@ -8,15 +8,22 @@ and asyncpg's own statements share one transaction and one commit site.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
 import asyncpg
-from sqlalchemy import MetaData, event, text
+from sqlalchemy import NUMERIC, TIMESTAMP, MetaData, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 metadata: Final = MetaData()
+
+MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
+"""The column type of dollars, seconds and every figure of a quota."""
+
+MOMENT: Final = TIMESTAMP(timezone=True)
+"""The column type of every `_at`."""
 
 Tx: TypeAlias = AsyncConnection
 Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.accounts.key_secrets import hash_of
-from app.accounts.tables import MOMENT
+from app.db import MOMENT
 from app.ids import show
 from app.problems import Problem
 

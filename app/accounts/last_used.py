@@ -7,8 +7,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Uuid, bindparam, text
 
 from app.accounts.callers import Caller, sql_stale
-from app.accounts.tables import MOMENT
-from app.db import Database
+from app.db import MOMENT, Database
 
 # Two replicas may flush the same keys: each takes what the other does not hold just now, and nobody waits.
 _WRITE: Final = text(

@@ -1,9 +1,6 @@
 """The tables of this room, as the migrations leave them."""
 
-from typing import Final
-
 from sqlalchemy import (
-    TIMESTAMP,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -17,9 +14,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import metadata
-
-MOMENT: Final = TIMESTAMP(timezone=True)
+from app.db import MOMENT, metadata
 
 teams = Table(
     "teams",

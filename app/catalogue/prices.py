@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    TIMESTAMP,
     CheckConstraint,
     Column,
     PrimaryKeyConstraint,
@@ -19,15 +18,13 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
+from sqlalchemy.dialects.postgresql import JSONB
 
 from app.catalogue.registry import Catalogue
-from app.db import Tx, metadata
+from app.db import MOMENT, MONEY, Tx, metadata
 from app.ids import new_id
 from app.money import NANO
 from app.problems import Problem
-
-MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
 
 prices = Table(
     "prices",
@@ -38,8 +35,8 @@ prices = Table(
     Column("base_seconds", MONEY, nullable=False),
     Column("base_usd", MONEY, nullable=False),
     Column("usd_per_second", MONEY, nullable=False),
-    Column("starts_at", TIMESTAMP(timezone=True), nullable=False),
-    Column("created_at", TIMESTAMP(timezone=True), nullable=False),
+    Column("starts_at", MOMENT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
     PrimaryKeyConstraint("id", name="prices_pkey"),
     UniqueConstraint("endpoint", "when", "starts_at", name="prices_endpoint_when_starts_at_key"),
     CheckConstraint("base_seconds >= 0 AND base_usd >= 0 AND usd_per_second >= 0", name="prices_figures_check"),

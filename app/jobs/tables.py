@@ -1,12 +1,8 @@
 """The jobs' tables, as `migrations/` made them."""
 
-from decimal import Decimal
-from typing import Final
-
 from sqlalchemy import (
     ARRAY,
     JSON,
-    TIMESTAMP,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -20,12 +16,9 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
+from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import metadata
-
-_MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
-_MOMENT: Final = TIMESTAMP(timezone=True)
+from app.db import MOMENT, MONEY, metadata
 
 jobs = Table(
     "jobs",
@@ -38,10 +31,10 @@ jobs = Table(
     Column("input", JSON, nullable=False),
     Column("tags", JSONB, nullable=False, server_default="{}"),
     Column("end_user", Text),
-    Column("seconds", _MONEY, nullable=False),
-    Column("quoted_usd", _MONEY, nullable=False),
-    Column("held_usd", _MONEY, nullable=False),
-    Column("charged_usd", _MONEY),
+    Column("seconds", MONEY, nullable=False),
+    Column("quoted_usd", MONEY, nullable=False),
+    Column("held_usd", MONEY, nullable=False),
+    Column("charged_usd", MONEY),
     Column("price_id", Uuid, nullable=False),
     Column("quota_usage_ids", ARRAY(Uuid), nullable=False),
     Column("user_id", Uuid, nullable=False),
@@ -52,14 +45,14 @@ jobs = Table(
     Column("queue_position", Integer),
     Column("output", JSON),
     Column("error", JSON),
-    Column("next_check_at", _MOMENT),
+    Column("next_check_at", MOMENT),
     Column("checks", Integer, nullable=False, server_default="0"),
-    Column("gone_at", _MOMENT),
-    Column("cancel_requested_at", _MOMENT),
-    Column("created_at", _MOMENT, nullable=False),
-    Column("submitted_at", _MOMENT),
-    Column("started_at", _MOMENT),
-    Column("finished_at", _MOMENT),
+    Column("gone_at", MOMENT),
+    Column("cancel_requested_at", MOMENT),
+    Column("created_at", MOMENT, nullable=False),
+    Column("submitted_at", MOMENT),
+    Column("started_at", MOMENT),
+    Column("finished_at", MOMENT),
     PrimaryKeyConstraint("id", name="jobs_pkey"),
     CheckConstraint(
         "status IN ('queued', 'submitting', 'submitted', 'running', 'unconfirmed', 'succeeded', 'failed', 'canceled')",
@@ -115,14 +108,14 @@ attempts = Table(
     metadata,
     Column("id", Uuid, nullable=False),
     Column("job_id", Uuid, nullable=False),
-    Column("sent_at", _MOMENT, nullable=False),
+    Column("sent_at", MOMENT, nullable=False),
     Column("fal_request_id", Text),
     Column("fal_key_id", Text, nullable=False),
     Column("outcome", Text),
     Column("status_path", Text),
     Column("result_path", Text),
     Column("cancel_path", Text),
-    Column("stray_check_at", _MOMENT),
+    Column("stray_check_at", MOMENT),
     PrimaryKeyConstraint("id", name="attempts_pkey"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="attempts_job_id_fkey"),
     UniqueConstraint("fal_request_id", name="attempts_fal_request_id_key"),

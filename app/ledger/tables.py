@@ -1,11 +1,6 @@
 """The ledger's tables, as `migrations/` made them."""
 
-from decimal import Decimal
-from typing import Final
-
 from sqlalchemy import (
-    ARRAY,
-    TIMESTAMP,
     CheckConstraint,
     Column,
     Date,
@@ -18,12 +13,9 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, NUMERIC
+from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import metadata
-
-MONEY: Final[NUMERIC[Decimal]] = NUMERIC(20, 9)
-MOMENT: Final = TIMESTAMP(timezone=True)
+from app.db import MOMENT, MONEY, metadata
 
 quotas = Table(
     "quotas",
@@ -114,5 +106,3 @@ spend_daily = Table(
     Column("seconds", MONEY, nullable=False),
     PrimaryKeyConstraint("day", "team_id", "user_id", "key_id", "model", name="spend_daily_pkey"),
 )
-
-UUIDS: Final = ARRAY(Uuid)
