@@ -73,6 +73,13 @@ jobs = Table(
         postgresql_ops={"tags": "jsonb_path_ops"},
         postgresql_where=text("tags <> '{}'"),
     ),
+    Index("jobs_model_idx", "model", "id"),
+    Index(
+        "jobs_team_ended_badly_idx",
+        "team_id",
+        "id",
+        postgresql_where=text("status IN ('failed', 'canceled')"),
+    ),
     Index("jobs_ended_badly_idx", "status", "id", postgresql_where=text("status IN ('failed', 'canceled')")),
     Index("jobs_unfinished_idx", "id", postgresql_where=text("finished_at IS NULL")),
     Index("jobs_queued_idx", "next_check_at", postgresql_where=text("status = 'queued'")),

@@ -176,6 +176,8 @@ CREATE INDEX jobs_user_id_idx ON jobs (user_id, id);
 CREATE INDEX jobs_team_id_idx ON jobs (team_id, id);
 CREATE INDEX jobs_end_user_idx ON jobs (end_user, id) WHERE end_user IS NOT NULL;
 CREATE INDEX jobs_tags_idx ON jobs USING gin (tags jsonb_path_ops) WHERE tags <> '{}';
+CREATE INDEX jobs_model_idx ON jobs (model, id);
+CREATE INDEX jobs_team_ended_badly_idx ON jobs (team_id, id) WHERE status IN ('failed', 'canceled');
 CREATE INDEX jobs_ended_badly_idx ON jobs (status, id) WHERE status IN ('failed', 'canceled');
 CREATE INDEX jobs_unfinished_idx ON jobs (id) WHERE finished_at IS NULL;
 CREATE INDEX jobs_queued_idx ON jobs (next_check_at) WHERE status = 'queued';

@@ -252,6 +252,7 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
         [("cursor", id_of("job", job_id))],
         [("since", "2026-04-20T00:00:00Z"), ("until", "2026-04-21T00:00:00Z")],
         [("model", "kling-2.1-master")],
+        [("model", "of-nobody")],
         [("end_user", "visitor 16")],
         [("tag.project", "p10")],
         *([("status", status)] for status in STATUSES),
