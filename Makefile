@@ -48,7 +48,7 @@ run: install ## The same set-up, but it stays up and prints a curl (PORT=8000).
 	@$(BIN)/falgate demo --stay $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: install ## Run the whole test suite.
+test: install ## Run the test suite (about 3 minutes on two cores).
 	@$(BIN)/python -m pytest
 
 .PHONY: lint
@@ -62,7 +62,7 @@ lint: install ## Format, lint, types and import contracts.
 check: lint test ## All checks, then the tests.
 
 .PHONY: test-slow
-test-slow: install ## The tests that take minutes.
+test-slow: install ## The long walks and races, which `make test` leaves out.
 	@$(BIN)/python -m pytest -m slow
 
 .PHONY: bench

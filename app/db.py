@@ -31,9 +31,6 @@ Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 SCHEMA_REVISION: Final = "0001"
 """The migration that this code was written for."""
 
-QUOTAS_LOCK: Final = 7_341_001
-"""Advisory lock: shared by all that hold and settle, exclusive for what changes quotas."""
-
 _SESSION: Final = {
     "application_name": "falgate",
     "timezone": "UTC",
@@ -207,11 +204,6 @@ def is_database_away(error: BaseException) -> bool:
 def _driver_error(error: BaseException) -> BaseException:
     """SQLAlchemy's adapter wraps asyncpg's error as its cause."""
     return error.__cause__ if error.__cause__ is not None else error
-
-
-async def lock_quotas(tx: Tx) -> None:
-    """Wait until no hold and no settle is under way, and keep new ones out until the transaction ends."""
-    await tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": QUOTAS_LOCK})
 
 
 def rows_as_dicts(result: Any) -> list[dict[str, Any]]:

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 from fastapi import Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.ids import parse
 from app.problems import InvalidInput, NotJson, Problem
 
 Row = TypeVar("Row")
@@ -44,6 +45,17 @@ class ListQuery(BaseModel):
 
 
 Listing = Annotated[ListQuery, Query()]
+
+
+def is_cursor(prefix: str) -> AfterValidator:
+    """The check that a list's cursor is the id of something of this kind."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and parse(prefix, value) is None:
+            raise ValueError("this is no `next_cursor` of this list")
+        return value
+
+    return AfterValidator(check)
 
 
 def parse_json(body: bytes) -> Any:
@@ -127,6 +139,11 @@ def _direct(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
         await response(scope, receive, send)
 
     return app
+
+
+def base_url(request: Request) -> str:
+    """Where the caller reached us, when PUBLIC_URL does not say; no slash at its end."""
+    return str(request.base_url).rstrip("/")
 
 
 def methods_of(request: Request) -> list[str]:

@@ -18,7 +18,7 @@ from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
 from app.db import is_database_away
-from app.http import methods_of
+from app.http import base_url, methods_of
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
@@ -36,7 +36,7 @@ from app.problems import (
 )
 from app.settings import Settings
 from app.web import docs, health
-from app.web.edge import Edge, base_url
+from app.web.edge import Edge
 from app.wiring import unwire, utc_now, wire
 
 log = logging.getLogger("falgate")

@@ -1,6 +1,10 @@
 """Metrics: counters of this process. Figures about jobs and money are read from the database when asked for."""
 
+from typing import TypeVar
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+Outcome = TypeVar("Outcome")
 
 
 class Metrics:
@@ -11,7 +15,12 @@ class Metrics:
         self.fal_requests = Counter(
             "falgate_fal_requests", "Calls to fal.", ["call", "outcome"], registry=self.registry
         )
-        self.refusals = Counter("falgate_refusals", "Submits refused, by problem.", ["code"], registry=self.registry)
+        self.refusals = Counter(
+            "falgate_refusals",
+            "Submits refused once they were understood, by problem.",
+            ["code"],
+            registry=self.registry,
+        )
         self.settles_marked = Counter(
             "falgate_settles_marked",
             "Settles in which fal's bill was not stated or not as quoted.",
@@ -25,3 +34,8 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
+
+    def saw_fal(self, call: str, outcome: Outcome) -> Outcome:
+        """Count what a call to fal came to; returns it."""
+        self.fal_requests.labels(call, type(outcome).__name__).inc()
+        return outcome

@@ -6,6 +6,8 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 PLACES: Final = 9
+ZERO: Final = Decimal(0)
+ONE: Final = Decimal(1)
 GREATEST: Final = Decimal("99999999999.999999999")  # what NUMERIC(20,9) can hold
 NANO: Final = Decimal(1).scaleb(-PLACES)
 _CENT: Final = Decimal("0.01")

@@ -2,21 +2,28 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from functools import cache
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 SANDBOX: Final = "sandbox"
 _FOREIGN_PREFIXES: Final = ("POSTGRES_", "COMPOSE_")  # docker compose reads the same .env
 _ADMIN_KEY_LENGTH: Final = 24
+_FAL_KEY_LENGTH: Final = 1000  # what app.fal sends
+_URL: Final = re.compile(r"[!-~]{1,2000}")
+_HOST: Final = re.compile(r"[a-z0-9._:-]+")
+_ADDRESS: Final = re.compile(r".*:.*|\d+\.\d+\.\d+\.\d+")
+_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 SECRETS: Final = ("FAL_KEY", "DATABASE_URL", "ADMIN_KEY", "METRICS_KEY")
 
 
@@ -25,11 +32,25 @@ class SettingsError(Exception):
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    """As strict as whatever calls these URLs, so that a wrong one is refused before anything starts."""
+    if not _is_plain_url(value):
         message = "must be an http(s) URL without query or credentials"
         raise ValueError(message)
     return value.rstrip("/")
+
+
+def _is_plain_url(value: str) -> bool:
+    if not _URL.fullmatch(value) or any(mark in value for mark in "?#"):
+        return False
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+        if _ADDRESS.fullmatch(host):
+            ip_address(host)
+    except ValueError:
+        return False
+    is_http = parts.scheme in {"http", "https"} and "@" not in parts.netloc
+    return is_http and port != 0 and _HOST.fullmatch(host) is not None
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -107,7 +128,7 @@ class Settings(BaseSettings):
     @classmethod
     def _fal_key_given(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
-        if not text or not text.isascii() or not text.isprintable() or " " in text:
+        if not 0 < len(text) <= _FAL_KEY_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
             message = 'must be the key from fal\'s dashboard, or the word "sandbox"'
             raise ValueError(message)
         return value
@@ -164,10 +185,8 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None = Path(".
     Raises SettingsError: one sentence, all that is wrong in it, no value.
     """
     written = read_env_file(env_file)
-    values = {**_known(written), **_known(environ)}
-    for name in SECRETS:
-        if (path := environ.get(f"{name}_FILE") or written.get(f"{name}_FILE")) and not values.get(name.lower()):
-            values[name.lower()] = _read_secret(name, path)
+    values = _values_of(environ)
+    values |= _values_of(written, but=values)
     _refuse_sandbox_with_urls(values, fixed)
     try:
         return Settings(**{**values, **fixed})  # type: ignore[arg-type]  # pydantic parses the strings
@@ -175,9 +194,17 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path | None = Path(".
         raise SettingsError(_sentence(error)) from None
 
 
-def _known(source: Mapping[str, str]) -> dict[str, str]:
-    """An empty value is an unset one: that is how compose hands on what nobody set."""
-    return {name.lower(): value for name, value in source.items() if name.lower() in Settings.model_fields and value}
+def _values_of(source: Mapping[str, str], *, but: Container[str] = ()) -> dict[str, str]:
+    """What one source sets, its files read, apart from what is decided already.
+
+    An empty value is an unset one: that is how compose hands on what nobody set.
+    """
+    wanted = [name for name in Settings.model_fields if name not in but]
+    values = {name: source[name.upper()] for name in wanted if source.get(name.upper())}
+    for name in SECRETS:
+        if name.lower() in wanted and name.lower() not in values and (path := source.get(f"{name}_FILE")):
+            values[name.lower()] = _read_secret(name, path)
+    return values
 
 
 def read_env_file(path: Path | None) -> dict[str, str]:
@@ -188,28 +215,44 @@ def read_env_file(path: Path | None) -> dict[str, str]:
     known = [name.upper() for name in Settings.model_fields] + [f"{name}_FILE" for name in SECRETS]
     for name in written:
         if name not in known and not name.startswith(_FOREIGN_PREFIXES):
-            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
             raise SettingsError(f"{path} sets {name}, which falgate does not know; the nearest name is {near[0]}.")
     return written
 
 
 def _parse_env_file(path: Path) -> dict[str, str]:
-    """Name and value of each line. Raises SettingsError for a line that is neither, which dotenv would pass over."""
+    """Name and value of each line. Raises SettingsError for a line that is neither, which dotenv would pass over.
+
+    What stands where a name should be is not shown unless it looks like one: it may be a secret.
+    """
     try:
         with path.open(encoding="utf-8") as lines:
             bindings = list(parse_stream(lines))
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text.") from None
-    if wrong := next((binding for binding in bindings if binding.error), None):
-        raise SettingsError(f"{path}, line {wrong.original.line}: this is not NAME=value.")
+    for binding in bindings:
+        if binding.error or (binding.key and binding.value is None):
+            raise SettingsError(f"{path}, line {_line_of(binding)}: this is not NAME=value.")
+        if binding.key and not _NAME.fullmatch(binding.key):
+            raise SettingsError(f"{path}, line {_line_of(binding)}: a name has capitals, digits and _ only.")
     return {binding.key: binding.value or "" for binding in bindings if binding.key}
 
 
+def _line_of(binding: Binding) -> int:
+    """dotenv counts the empty lines before it as the binding's own."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+
+
 def _read_secret(name: str, path: str) -> str:
+    """An empty file is refused: an empty ADMIN_KEY would be one that everybody has."""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        value = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):  # bytes that are not UTF-8, a path that cannot be one
         raise SettingsError(f"{name}_FILE names a file that cannot be read.") from None
+    if not value:
+        raise SettingsError(f"{name}_FILE names a file that is empty.")
+    return value
 
 
 def _refuse_sandbox_with_urls(values: Mapping[str, str], fixed: Mapping[str, str]) -> None:

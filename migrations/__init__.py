@@ -1,0 +1,1 @@
+"""The schema, step by step: alembic's environment and its versions."""

@@ -20,7 +20,8 @@ _numbers = itertools.count()
 
 def settings_for(database_url: str, **more: str) -> Settings:
     """Settings as a test wants them; nothing is read from this machine's environment."""
-    given = {"FAL_KEY": FAL_KEY, "DATABASE_URL": database_url, "ADMIN_KEY": ADMIN_KEY} | more
+    given = {"FAL_KEY": FAL_KEY, "DATABASE_URL": database_url, "ADMIN_KEY": ADMIN_KEY}
+    given |= {name.upper(): value for name, value in more.items()}
     return load_settings(given, env_file=None)
 
 

@@ -69,11 +69,8 @@ class KeyUnknown(Problem):
 
     status = 401
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Send one header `Authorization: Bearer fg_…` with a key that is in use.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+    def __init__(self, detail: str = "Send one header `Authorization: Bearer fg_…` with a key that is in use.") -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 class RoleForbidden(Problem):
@@ -116,7 +113,7 @@ def credentials(headers: Headers, *, admin_key: SecretStr | None) -> bytes:
     Raises KeyUnknown unless there is exactly one Authorization header, `Bearer` or `Key`, of our form.
     Raises RoleForbidden for ADMIN_KEY, which stands for no user.
     """
-    scheme, secret = _authorization(headers)
+    scheme, secret = authorization(headers)
     if scheme in {b"bearer", b"key"} and (known := hash_of(secret)) is not None:
         return known
     if _is_admin_key(scheme, secret, admin_key):
@@ -128,7 +125,7 @@ def credentials(headers: Headers, *, admin_key: SecretStr | None) -> bytes:
 
 def is_admin_key(headers: Headers, admin_key: SecretStr | None) -> bool:
     """Whether the request carries ADMIN_KEY, as Bearer; it takes as long however much of it is right."""
-    return _is_admin_key(*_authorization(headers), admin_key)
+    return _is_admin_key(*authorization(headers), admin_key)
 
 
 def _is_admin_key(scheme: bytes, secret: bytes, admin_key: SecretStr | None) -> bool:
@@ -137,7 +134,7 @@ def _is_admin_key(scheme: bytes, secret: bytes, admin_key: SecretStr | None) -> 
     return hmac.compare_digest(secret, admin_key.get_secret_value().encode())
 
 
-def _authorization(headers: Headers) -> tuple[bytes, bytes]:
+def authorization(headers: Headers) -> tuple[bytes, bytes]:
     """Scheme in lower case and credential; both empty unless there is exactly one such header."""
     found: bytes | None = None
     for name, value in headers:

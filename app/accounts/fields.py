@@ -1,12 +1,10 @@
-"""The values that bodies of this room are made of: names, emails, moments; and how a cursor is checked."""
+"""The values that bodies of this room are made of: names, emails, moments."""
 
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
-
-from app.ids import parse
 
 # No control character, no lone surrogate, no space at either end.
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f"
@@ -70,14 +68,3 @@ Moment = Annotated[
 
 ABSENT: Final[Any] = Field(default_factory=lambda: None)
 """The default of a field that a PATCH may leave out but not set to null; see `model_fields_set`."""
-
-
-def is_cursor(prefix: str) -> AfterValidator:
-    """The check that a list's cursor is the id of something of this kind."""
-
-    def check(value: str | None) -> str | None:
-        if value is not None and parse(prefix, value) is None:
-            raise ValueError("this is no `next_cursor` of this list")
-        return value
-
-    return AfterValidator(check)

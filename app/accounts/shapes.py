@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.callers import Role
-from app.accounts.fields import ABSENT, Email, ExternalId, Moment, Name, is_cursor
-from app.http import Body, ListQuery
+from app.accounts.fields import ABSENT, Email, ExternalId, Moment, Name
+from app.http import Body, ListQuery, is_cursor
 from app.ids import AuditId, KeyId, TeamId, UserId
 
 MAX_GRACE_SECONDS: Final = 30 * 86400

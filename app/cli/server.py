@@ -81,8 +81,7 @@ def say_ready(listener: socket.socket) -> None:
 def release_waiting(app: Any) -> None:
     """Let `Prefer: wait` and event streams end now: their callers ask the next process."""
     rooms: Rooms = app.state.rooms
-    rooms.stopping.set()
-    rooms.hub.wake_all()
+    rooms.release_waiting()
 
 
 class Server(uvicorn.Server):

@@ -29,9 +29,9 @@ ON CONFLICT DO NOTHING RETURNING key
 _INSERT: Final = f"""
 WITH made AS (
 INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, price_id,
-                       quota_usage_ids, user_id, team_id, key_id, next_check_at, created_at)
+                       quota_usage_ids, user_id, team_id, key_id, next_check_at, created_at, queued_at)
 SELECT id, 'queued', model, endpoint, input::json, tags::jsonb, end_user, seconds, usd, usd, price_id,
-       usage_ids::uuid[], user_id, team_id, key_id, now(), $14
+       usage_ids::uuid[], user_id, team_id, key_id, now(), $14, $14
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::numeric[],
             $9::uuid[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[])
     AS n (id, model, endpoint, input, tags, end_user, seconds, usd, price_id, usage_ids, user_id, team_id, key_id)

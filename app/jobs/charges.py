@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from app.fal import BillableUnits, Failed
-from app.ledger.holds import ZERO
 from app.ledger.settles import Charge, Held
+from app.money import ZERO
 
 Charging = Callable[[Held], Charge]
 

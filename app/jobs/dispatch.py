@@ -12,11 +12,13 @@ import asyncpg
 
 from app.db import is_database_away
 from app.fal import Accepted, NotSent, Refused, RefusedUs, SubmitOutcome, Unknown
-from app.jobs.charges import void
-from app.jobs.ending import Ending, Endings, error_json, fal_error_json
+from app.jobs import causes
+from app.jobs.claims import ToSend, claim_queued
+from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.loop import Loop
-from app.jobs.moves import Claimed, Moves
+from app.jobs.moves import Moves
+from app.jobs.states import BEFORE_ANSWER
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.dispatch")
@@ -30,7 +32,6 @@ _LONGEST_BACKOFF_SECONDS: Final = 15.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _LONGEST_ASKED_FOR_SECONDS: Final = 60
 _INPUT_BYTES_AT_ONCE: Final = 32_000_000  # an image is up to 15,000,000, and is held about three times
-BEFORE_ANSWER: Final = frozenset({"submitting", "unconfirmed"})
 
 
 class Dispatcher:
@@ -59,7 +60,8 @@ class Dispatcher:
         if self._probe is not None or room <= 0 or time.monotonic() < self._paused_until:
             return 0
         probes = self._failures > 0
-        claimed, before_commit = await self._moves.claim_queued(
+        claimed, before_commit = await claim_queued(
+            self._wiring.db,
             1 if probes else free,
             lease_seconds=self._lease_seconds,
             fal_key_id=self._wiring.fal.key_id,
@@ -77,7 +79,7 @@ class Dispatcher:
             self.loop.start(self._send(job, send_by=before_commit + _SEND_WITHIN_SECONDS, claim=self._claims))
         return len(claimed)
 
-    async def _send(self, job: Claimed, *, send_by: float, claim: int) -> None:
+    async def _send(self, job: ToSend, *, send_by: float, claim: int) -> None:
         try:
             if self.loop.is_stopping:
                 await self._give_back(job)
@@ -87,7 +89,7 @@ class Dispatcher:
                 outcome = await self._submit(job, send_by)
             except (TypeError, ValueError):  # raised before a byte is sent
                 log.exception("job_%s cannot be sent", job.job_id.hex)
-                await self._endings.end(_unsendable(job))
+                await self._endings.end(causes.unsendable(job))
                 return
             self._judge(outcome, claim)
             await self._keep(job, outcome)
@@ -97,18 +99,17 @@ class Dispatcher:
             if claim == self._probe:
                 self._probe = None
 
-    async def _give_back(self, job: Claimed) -> None:
+    async def _give_back(self, job: ToSend) -> None:
         await _until_stored(lambda: self._put_back(job, "not_sent", after_seconds=0))
 
-    async def _submit(self, job: Claimed, send_by: float) -> SubmitOutcome:
+    async def _submit(self, job: ToSend, send_by: float) -> SubmitOutcome:
         outcome = await self._wiring.fal.submit(
             job.endpoint,
             json.loads(job.input),
             start_seconds=self._wiring.settings.start_seconds,
             send_by=send_by,
         )
-        self._wiring.metrics.fal_requests.labels("submit", type(outcome).__name__).inc()
-        return outcome
+        return self._wiring.metrics.saw_fal("submit", outcome)
 
     def _judge(self, outcome: SubmitOutcome, claim: int) -> None:
         """Whether fal takes jobs at present. What was claimed together fails together: that counts once."""
@@ -126,7 +127,7 @@ class Dispatcher:
         if self._failures == 1:
             log.warning("fal did not take a job (%s); jobs stay queued, and fal is probed", _words(outcome))
 
-    async def _keep(self, job: Claimed, outcome: SubmitOutcome) -> None:
+    async def _keep(self, job: ToSend, outcome: SubmitOutcome) -> None:
         """Store the answer, however long the database is away; what is lost all the same stands in the log."""
         try:
             await _until_stored(lambda: self._store(job, outcome))
@@ -134,21 +135,12 @@ class Dispatcher:
             log.error("job_%s: its answer could not be stored: %s", job.job_id.hex, _words(outcome))  # noqa: TRY400
             raise
 
-    async def _store(self, job: Claimed, outcome: SubmitOutcome) -> None:
+    async def _store(self, job: ToSend, outcome: SubmitOutcome) -> None:
         match outcome:
             case Accepted():
                 await self._store_accepted(job, outcome)
             case Refused(error):
-                await self._endings.end(
-                    Ending(
-                        job_id=job.job_id,
-                        was=BEFORE_ANSWER,
-                        attempt_id=job.attempt_id,
-                        status="failed",
-                        charge=void("fal refused it: nothing was made"),
-                        error=fal_error_json(error),
-                    )
-                )
+                await self._endings.end(causes.refused(job, error))
                 await self._moves.note_attempt(job, "refused")
             case NotSent():
                 await self._put_back(job, "not_sent")
@@ -158,7 +150,7 @@ class Dispatcher:
                 log.warning("job_%s: the answer to its submit was lost (%s)", job.job_id.hex, reason)
                 await self._moves.unconfirm(job, "unknown", was=["submitting"])
 
-    async def _store_accepted(self, job: Claimed, accepted: Accepted) -> None:
+    async def _store_accepted(self, job: ToSend, accepted: Accepted) -> None:
         try:
             moved = await self._moves.accepted(job, accepted.ref, position=accepted.queue_position)
         except asyncpg.UniqueViolationError:
@@ -169,7 +161,7 @@ class Dispatcher:
             log.warning("job_%s had moved on when fal accepted it: that request is cancelled", job.job_id.hex)
 
     async def _put_back(
-        self, job: Claimed, outcome: str, *, retry_after: int | None = None, after_seconds: float | None = None
+        self, job: ToSend, outcome: str, *, retry_after: int | None = None, after_seconds: float | None = None
     ) -> None:
         if after_seconds is None:
             after_seconds = _backoff(job.checks + 1, _LONGEST_BACKOFF_SECONDS)
@@ -177,38 +169,7 @@ class Dispatcher:
         was = sorted(BEFORE_ANSWER)
         if await self._moves.put_back(job, outcome, was=was, after_seconds=after_seconds):
             return
-        await self._endings.end(canceled_ending(job, was=BEFORE_ANSWER))
-
-
-def _unsendable(job: Claimed) -> Ending:
-    """The end of a job of which no request can be made: it would be tried for ever."""
-    return Ending(
-        job_id=job.job_id,
-        was=BEFORE_ANSWER,
-        attempt_id=job.attempt_id,
-        status="failed",
-        charge=void("never sent: no request to fal could be made of it"),
-        error=error_json(
-            code="unsendable",
-            title="Unsendable",
-            detail="The gateway could make no request to fal of it; whoever runs it finds the reason in the log.",
-            retryable=False,
-        ),
-    )
-
-
-def canceled_ending(job: Claimed, *, was: frozenset[str]) -> Ending:
-    """The end of a job that its caller cancelled and that fal does not have."""
-    return Ending(
-        job_id=job.job_id,
-        was=was,
-        attempt_id=job.attempt_id,
-        status="canceled",
-        charge=void("cancelled before fal had it"),
-        error=error_json(
-            code="canceled", title="Canceled", detail="It was cancelled before fal started it.", retryable=False
-        ),
-    )
+        await self._endings.end(causes.canceled_before_start(job, was=BEFORE_ANSWER))
 
 
 def _backoff(failures: int, longest_seconds: float) -> float:

@@ -1,25 +1,26 @@
 """The one place where a job ends: its status, its money and what is erased with it, in one transaction."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic_core import to_json
-
 from app.db import Plain
-from app.fal import FalError
 from app.jobs.group import Group
-from app.ledger.settles import Charge, Held, keep_quotas_still, lock_windows, resolve_holds
+from app.ledger.locks import keep_quotas_still
+from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
 from app.wiring import Wiring
+
+log = logging.getLogger("falgate.end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How a job ends, if it still stands where whoever says so believes: in one of `was`, on this attempt.
 
-    `charge` None: what the job's hold promised is charged in full.
+    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end.
     """
 
     job_id: UUID
@@ -29,57 +30,31 @@ class Ending:
     charge: Callable[[Held], Charge]
     output: str | None = None
     error: str | None = None
+    is_cancel: bool = False
 
 
-def error_json(
-    *,
-    code: str,
-    title: str,
-    detail: str,
-    retryable: bool,
-    fal_status: int | None = None,
-    fal_type: str | None = None,
-) -> str:
-    """A job's `error`, as JSON text."""
-    return to_json(
-        {
-            "code": code,
-            "title": title,
-            "detail": detail,
-            "retryable": retryable,
-            "fal": {"status": fal_status, "type": fal_type},
-        }
-    ).decode()
-
-
-def fal_error_json(error: FalError) -> str:
-    """Fal's own error as a job's `error`."""
-    return error_json(
-        code=(error.type or "fal-error").replace("_", "-"),
-        title=error.title,
-        detail=error.detail,
-        retryable=error.retryable,
-        fal_status=error.code,
-        fal_type=error.type,
-    )
-
+HELD_COLUMNS: Final = """
+j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_id, j.key_id, j.model, j.end_user,
+j.tags::text AS tags"""
+"""What `held_of` reads of a row `j` of jobs."""
 
 _WINDOWS: Final = "SELECT DISTINCT unnest(quota_usage_ids) AS id FROM jobs WHERE id = ANY($1)"
-_END: Final = """
+_END: Final = f"""
 WITH mine AS MATERIALIZED (
     SELECT j.id FROM jobs j WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE
 )
 UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7,
        next_check_at = NULL, held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL,
-       gone_at = NULL
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[])
-         AS e (id, was, attempt_id, status, output, error)
+       gone_at = NULL,
+       cancel_requested_at = CASE WHEN e.is_cancel THEN coalesce(j.cancel_requested_at, $7)
+                                  ELSE j.cancel_requested_at END
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[])
+         AS e (id, was, attempt_id, status, output, error, is_cancel)
 JOIN mine ON mine.id = e.id
 WHERE j.id = e.id AND j.finished_at IS NULL AND j.status = ANY (string_to_array(e.was, ' '))
   AND j.attempt_id IS NOT DISTINCT FROM e.attempt_id
-RETURNING j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_id, j.key_id, j.model,
-          j.end_user, j.tags::text AS tags
-"""
+RETURNING {HELD_COLUMNS}
+"""  # noqa: S608  ours
 # Read after the entries are written, so that what was booked beside the hold before the end is in it.
 _CHARGED: Final = """
 UPDATE jobs j SET charged_usd = s.usd FROM (
@@ -108,9 +83,10 @@ class Endings:
         async with self._wiring.db.begin_plain() as plain:
             ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
         self._announce(list(ended))
-        for charge in ended.values():
+        for job_id, charge in ended.items():
             if charge.mark:
                 self._wiring.metrics.settles_marked.labels(charge.mark).inc()
+                log.warning("job_%s: %s; look at fal's bill", job_id.hex, charge.note)
         return [first[ending.job_id] is ending and ending.job_id in ended for ending in batch]
 
 
@@ -131,6 +107,7 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         [ending.output for ending in endings],
         [ending.error for ending in endings],
         now,
+        [ending.is_cancel for ending in endings],
     )
     by_id = {ending.job_id: ending for ending in endings}
     resolved = [(held, by_id[held.job_id].charge(held)) for held in map(held_of, rows)]

@@ -36,6 +36,11 @@ class Hub:
         self._has_warned = False
 
     @property
+    def comment_seconds(self) -> float:
+        """How long an event stream may be silent (Contract: a comment every 15 s)."""
+        return REREAD_SECONDS
+
+    @property
     def reread_seconds(self) -> float:
         """How long a wait may trust that it was told."""
         return REREAD_DEAF_SECONDS if self.is_deaf else REREAD_SECONDS

@@ -14,21 +14,12 @@ from app.accounts.fields import Moment
 from app.db import Plain
 from app.http import Page
 from app.ids import EntryId, JobId, PriceId, first_id, parse, show
-from app.jobs.read import NOT_FOUND_DETAIL
+from app.jobs.reach import NOT_FOUND_DETAIL, listed_by, sql_visible
+from app.jobs.states import STATUSES
 from app.jobs.wire import job_json
 from app.money import Amount
 from app.problems import InvalidInput, NotFound, input_faults
 
-STATUSES: Final = (
-    "queued",
-    "submitting",
-    "submitted",
-    "running",
-    "unconfirmed",
-    "succeeded",
-    "failed",
-    "canceled",
-)
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
 _LONGEST: Final = 300
 
@@ -133,7 +124,7 @@ async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter) -> str:
         conditions.append(f"j.id < ${len(values)}")
     limit = asked.limit + 1
     arms = []
-    for column, value in _reach(caller):
+    for column, value in listed_by(caller):
         reached = conditions
         if column:
             values.append(value)
@@ -153,21 +144,7 @@ async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter) -> str:
     return f'{{"data":[{",".join(row["body"] for row in page)}],"next_cursor":{cursor}}}'
 
 
-def _reach(caller: Caller) -> list[tuple[str, UUID | None]]:
-    """Whose jobs a role lists: everybody's, its team's and its own, or its own."""
-    match caller.role:
-        case "admin" | "finance":
-            return [("", None)]
-        case "lead":
-            return [("team_id", caller.team_id), ("user_id", caller.user_id)]
-        case _:
-            return [("user_id", caller.user_id)]
-
-
-_VISIBLE: Final = """
-SELECT 1 FROM jobs j WHERE j.id = $1
-AND (j.user_id = $2 OR $3 IN ('finance', 'admin') OR ($3 = 'lead' AND j.team_id = $4))
-"""
+_VISIBLE: Final = f"SELECT 1 FROM jobs j WHERE j.id = $1 AND {sql_visible(user='$2', role='$3', team='$4')}"  # noqa: S608
 
 
 async def list_entries(plain: Plain, caller: Caller, job_id: UUID, *, limit: int, after: UUID | None) -> Page[Entry]:

@@ -1,78 +1,16 @@
 """How a job that has not ended moves: each a compare-and-set on status and attempt, in a transaction of its own."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from app.db import CommitUnknown
 from app.fal import RequestRef
+from app.jobs.claims import UNCONFIRMED_EVERY_SECONDS, Claimed
 from app.jobs.group import Group
 from app.wiring import Wiring
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """A job that is ours to work on until its lease ends."""
-
-    job_id: UUID
-    attempt_id: UUID
-    status: str
-    endpoint: str
-    input: str
-    checks: int
-    cancel_requested_at: datetime | None
-    gone_at: datetime | None
-    submitted_at: datetime | None
-    started_at: datetime | None
-    queue_position: int | None
-    fal_key_id: str
-    attempt_outcome: str | None
-    ref: RequestRef | None
-
-
-_CLAIMED: Final = """
-c.id, c.attempt_id, c.status, c.endpoint, coalesce(p.input, c.input)::text AS input, c.checks, c.cancel_requested_at,
-c.gone_at, c.submitted_at, c.started_at, c.queue_position
-"""
-# Large inputs (images) are taken only as far as there is room for them in memory, but always the first.
-_CLAIM_QUEUED: Final = f"""
-WITH locked AS MATERIALIZED (
-    SELECT id, next_check_at FROM jobs WHERE status = 'queued' AND next_check_at <= now()
-    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
-), due AS (
-    SELECT id FROM (
-        SELECT l.id, row_number() OVER w AS n, sum(coalesce(pg_column_size(p.input), 0)) OVER w AS bytes
-        FROM locked l LEFT JOIN payloads p ON p.job_id = l.id
-        WINDOW w AS (ORDER BY l.next_check_at, l.id ROWS UNBOUNDED PRECEDING)
-    ) l WHERE n = 1 OR bytes <= $4
-), c AS (
-    UPDATE jobs j SET status = 'submitting', attempt_id = gen_random_uuid(), version = j.version + 1,
-           next_check_at = now() + make_interval(secs => $2)
-    FROM due WHERE j.id = due.id RETURNING j.*
-), made AS (
-    INSERT INTO attempts (id, job_id, sent_at, fal_key_id) SELECT attempt_id, id, now(), $3 FROM c
-)
-SELECT {_CLAIMED}, $3 AS fal_key_id, NULL AS outcome, NULL AS fal_request_id
-FROM c LEFT JOIN payloads p ON p.job_id = c.id
-"""  # noqa: S608
-_CLAIM_TRACKED: Final = f"""
-WITH due AS MATERIALIZED (
-    SELECT id FROM jobs
-    WHERE status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status <> 'submitting'
-      AND next_check_at <= now()
-    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
-), c AS (
-    UPDATE jobs j SET checks = j.checks + 1,
-           next_check_at = now() + make_interval(secs => CASE WHEN j.status = 'unconfirmed' THEN $4
-               ELSE least($2 * 1.1 ^ least(j.checks, 100), greatest($2, $3)) END)
-    FROM due WHERE j.id = due.id RETURNING j.*
-)
-SELECT {_CLAIMED}, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path, a.cancel_path
-FROM c JOIN attempts a ON a.id = c.attempt_id LEFT JOIN (SELECT NULL::uuid AS job_id, NULL::json AS input) p ON false
-"""  # noqa: S608
 _LEASE_LOST: Final = """
 UPDATE jobs SET status = 'unconfirmed', next_check_at = NULL, version = version + 1
 WHERE id IN (SELECT id FROM jobs
@@ -110,7 +48,7 @@ RETURNING t.id
 _PUT_BACK: Final = """
 UPDATE jobs SET status = 'queued', attempt_id = NULL, fal_request_id = NULL, queue_position = NULL,
        submitted_at = NULL, started_at = NULL, gone_at = NULL, checks = checks + 1, version = version + 1,
-       next_check_at = now() + make_interval(secs => $4)
+       queued_at = coalesce($5, queued_at), next_check_at = now() + make_interval(secs => $4)
 WHERE id = $1 AND attempt_id = $2 AND status = ANY($3) AND cancel_requested_at IS NULL
 RETURNING id
 """
@@ -148,9 +86,6 @@ _GONE_AT_ONCE: Final = """
 SELECT count(*) FROM jobs WHERE gone_at IS NOT NULL AND finished_at IS NULL AND status IN ('submitted', 'running')
 """
 
-LONGEST_INTERVAL_SECONDS: Final = 15.0
-UNCONFIRMED_SECONDS: Final = 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class _Acceptance:
@@ -179,33 +114,6 @@ class Moves:
         sizes = wiring.metrics.group_size
         self._accepting = Group[_Acceptance, bool](self._accept, sizes=sizes.labels("accepted"))
         self._seeing = Group[_Sighting, bool](self._see, sizes=sizes.labels("seen"))
-
-    async def claim_queued(
-        self, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int
-    ) -> tuple[list[Claimed], float | None]:
-        """Take jobs to send: `submitting`, with their attempts' rows. Oldest due first.
-
-        Also returns a moment of `time.monotonic()` before they were committed, or None when nobody knows whether they
-        were: then none may be sent.
-        """
-        claimed: list[Claimed] = []
-        before_commit: float | None = None
-        try:
-            async with self._db.begin_plain() as plain:
-                rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes)
-                claimed = [_claimed(row) for row in rows]
-                before_commit = time.monotonic()
-        except CommitUnknown:
-            before_commit = None
-        return claimed, before_commit
-
-    async def claim_tracked(self, most: int) -> list[Claimed]:
-        """Take jobs to ask fal about; the next check of each is set, so a check that finds nothing new is done."""
-        async with self._db.begin_plain(durable=False) as plain:
-            rows = await plain.fetch(
-                _CLAIM_TRACKED, most, self._poll_seconds, LONGEST_INTERVAL_SECONDS, UNCONFIRMED_SECONDS
-            )
-        return [_claimed(row) for row in rows]
 
     async def unconfirm_lost(self) -> list[UUID]:
         """Jobs whose dispatcher never came back: nobody knows whether fal has them."""
@@ -243,17 +151,26 @@ class Moves:
         async with self._db.begin_plain() as plain:
             await plain.execute(_ATTEMPT, job.attempt_id, outcome)
 
-    async def put_back(self, job: Claimed, outcome: str, *, was: list[str], after_seconds: float) -> bool:
-        """Back to `queued`; False also when the caller has asked to cancel it: then it has to end."""
+    async def put_back(
+        self, job: Claimed, outcome: str, *, was: list[str], after_seconds: float, queued_at: datetime | None = None
+    ) -> bool:
+        """Back to `queued`; False also when the caller has asked to cancel it: then it has to end.
+
+        `queued_at`: fal had it, so its time in `queued` begins anew.
+        """
         async with self._db.begin_plain() as plain:
             await plain.execute(_ATTEMPT, job.attempt_id, outcome)
-            return await plain.fetchval(_PUT_BACK, job.job_id, job.attempt_id, was, after_seconds) is not None
+            return (
+                await plain.fetchval(_PUT_BACK, job.job_id, job.attempt_id, was, after_seconds, queued_at) is not None
+            )
 
     async def unconfirm(self, job: Claimed, outcome: str, *, was: list[str]) -> bool:
         """Nobody knows where it stands; it keeps its fal request id, and is asked about once a minute."""
         async with self._db.begin_plain() as plain:
             await plain.execute(_ATTEMPT, job.attempt_id, outcome)
-            return await plain.fetchval(_UNCONFIRM, job.job_id, job.attempt_id, was, UNCONFIRMED_SECONDS) is not None
+            return (
+                await plain.fetchval(_UNCONFIRM, job.job_id, job.attempt_id, was, UNCONFIRMED_EVERY_SECONDS) is not None
+            )
 
     async def seen(self, job: Claimed, status: str, *, position: int | None) -> bool:
         """What fal says of where it stands: `submitted` (in its queue) or `running`."""
@@ -283,26 +200,3 @@ class Moves:
         async with self._db.begin_plain(durable=False) as plain:
             await plain.execute(_GONE, job.job_id, job.attempt_id, now)
             return int(await plain.fetchval(_GONE_AT_ONCE))
-
-
-def _claimed(row: Any) -> Claimed:
-    return Claimed(
-        job_id=row["id"],
-        attempt_id=row["attempt_id"],
-        status=row["status"],
-        endpoint=row["endpoint"],
-        input=row["input"],
-        checks=row["checks"],
-        cancel_requested_at=row["cancel_requested_at"],
-        gone_at=row["gone_at"],
-        submitted_at=row["submitted_at"],
-        started_at=row["started_at"],
-        queue_position=row["queue_position"],
-        fal_key_id=row["fal_key_id"],
-        attempt_outcome=row["outcome"],
-        ref=_ref(row) if row["fal_request_id"] else None,
-    )
-
-
-def _ref(row: Any) -> RequestRef:
-    return RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])

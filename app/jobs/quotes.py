@@ -12,7 +12,8 @@ from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
 from app.catalogue.prices import Price, price_of
 from app.db import Plain
 from app.jobs.request import Submission
-from app.ledger.holds import SHARED_LOCK, Amounts
+from app.ledger.holds import Amounts
+from app.ledger.locks import SHARED_LOCK
 from app.ledger.quotas import Holder
 from app.problems import Problem
 

@@ -10,13 +10,9 @@ from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
 from app.accounts.last_used import LastUsed
 from app.db import Database
 from app.jobs.group import Group
+from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.wire import job_json
 from app.problems import NotFound
-
-VISIBLE: Final = (
-    "(j.user_id = c.user_id OR c.role IN ('finance', 'admin') OR (c.role = 'lead' AND j.team_id = c.team_id))"
-)
-"""Which jobs `j` a caller `c` may read (Contract, Roles)."""
 
 INPUT_SHOWN: Final = "CASE WHEN c.role = 'finance' AND j.user_id <> c.user_id THEN NULL ELSE j.input END"
 """Finance reads jobs of all with their inputs hidden."""
@@ -28,7 +24,7 @@ FROM unnest($1::bytea[], $2::uuid[]) WITH ORDINALITY AS r (hash, job_id, n)
 LEFT JOIN LATERAL (
     SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
 ) c ON true
-LEFT JOIN jobs j ON j.id = r.job_id AND {VISIBLE}
+LEFT JOIN jobs j ON j.id = r.job_id AND {sql_visible(user="c.user_id", role="c.role", team="c.team_id")}
 ORDER BY r.n
 """  # noqa: S608  every part is ours
 
@@ -49,9 +45,6 @@ class Seen:
     body: str
     version: int
     is_ended: bool
-
-
-NOT_FOUND_DETAIL: Final = "No job of this id is yours to see; check the id and the key."
 
 
 class Reader:

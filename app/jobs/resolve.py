@@ -13,12 +13,15 @@ from app.db import plain_of
 from app.http import Body
 from app.ids import show
 from app.jobs.cancel import JobEnded
-from app.jobs.ending import Ending, end_jobs, error_json
-from app.jobs.read import NOT_FOUND_DETAIL
+from app.jobs.causes import error_json
+from app.jobs.ending import Ending, end_jobs
+from app.jobs.reach import NOT_FOUND_DETAIL
 from app.jobs.rooms import Rooms
+from app.jobs.states import ENDED, UNCONFIRMED
 from app.jobs.wire import JOB_JSON
 from app.ledger.settles import Charge, Held
-from app.money import Amount, decimal_text
+from app.ledger.shapes import Dollars
+from app.money import decimal_text
 from app.problems import InvalidInput, NotFound, Problem
 
 # Voided, yet fal has it: it is cancelled there, and what it bills all the same is booked.
@@ -38,14 +41,14 @@ class Resolution(Body):
     """What became of the job: `charge` it (at `amount_usd`, or at what is held), or `void` the promise."""
 
     outcome: Literal["charge", "void"]
-    amount_usd: Annotated[Amount | None, Field(description="Only with `charge`; default: what is held.")] = None
+    amount_usd: Annotated[Dollars | None, Field(description="Only with `charge`; default: what is held.")] = None
     note: Annotated[str, Field(min_length=1, max_length=1000, description="Why."), NO_NUL]
 
 
 async def resolve_job(rooms: Rooms, actor: Actor, job_id: UUID, resolution: Resolution) -> str:
     """End it as `failed`, error `unconfirmed`; the Job as JSON. Raises NotFound, JobEnded, JobNotUnconfirmed."""
-    if resolution.amount_usd is not None and (resolution.outcome == "void" or resolution.amount_usd < 0):
-        raise InvalidInput([{"pointer": "/amount_usd", "detail": "goes with charge, and is not negative"}])
+    if resolution.amount_usd is not None and resolution.outcome == "void":
+        raise InvalidInput([{"pointer": "/amount_usd", "detail": "goes with charge only"}])
     now = rooms.wiring.clock()
     async with rooms.wiring.db.begin() as tx:
         plain = await plain_of(tx)
@@ -55,7 +58,7 @@ async def resolve_job(rooms: Rooms, actor: Actor, job_id: UUID, resolution: Reso
         ending = _ending(job_id, row["attempt_id"], resolution, actor)
         ended = await end_jobs(plain, [ending], wiring=rooms.wiring, now=now)
         if not ended:
-            if row["status"] in {"succeeded", "failed", "canceled"}:
+            if row["status"] in ENDED:
                 raise JobEnded(f"The job has {row['status']}; there is nothing left to resolve.")
             raise JobNotUnconfirmed("The job is still being followed; wait for its end or cancel it.")
         await audit_log.write(
@@ -87,7 +90,7 @@ def _ending(job_id: UUID, attempt_id: UUID | None, resolution: Resolution, actor
 
     return Ending(
         job_id=job_id,
-        was=frozenset({"unconfirmed"}),
+        was=UNCONFIRMED,
         attempt_id=attempt_id,
         status="failed",
         charge=charge,

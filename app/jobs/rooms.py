@@ -13,10 +13,11 @@ from app.jobs.dispatch import Dispatcher
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.loop import Loop
+from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
-from app.jobs.track import Tracker, end_overdue
+from app.jobs.track import Tracker
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.jobs")
@@ -54,6 +55,11 @@ class Rooms:
         """Start listening, dispatching, tracking and keeping house."""
         running = [self.hub.listen_for_ever(), self.hub.tell_for_ever(), *(loop.run() for loop in self._loops)]
         self._tasks = [asyncio.create_task(task) for task in running]
+
+    def release_waiting(self) -> None:
+        """Let everybody go who waits for a job or follows one: the server is about to end."""
+        self.stopping.set()
+        self.hub.wake_all()
 
     async def stop(self) -> None:
         """Claim nothing more, let what is under way end for a few seconds, then stop."""

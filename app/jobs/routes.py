@@ -15,7 +15,8 @@ from app.jobs.accept import Accepted
 from app.jobs.cancel import cancel_job
 from app.jobs.estimate import estimate
 from app.jobs.listing import Entry, JobFilter, list_entries, list_jobs
-from app.jobs.read import NOT_FOUND_DETAIL, Asked, Seen
+from app.jobs.reach import NOT_FOUND_DETAIL
+from app.jobs.read import Asked, Seen
 from app.jobs.request import Submission, read_submission, read_wait
 from app.jobs.resolve import Resolution, resolve_job
 from app.jobs.rooms import InRooms, Rooms, rooms_of

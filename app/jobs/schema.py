@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from app.catalogue.registry import Catalogue
 from app.http import Page
-from app.jobs.listing import STATUSES
 from app.jobs.request import DEFAULT_MODEL, LONGEST_WAIT_SECONDS, body_type
+from app.jobs.states import STATUSES
 from app.jobs.wire import BlockingQuota, Estimate, Job
 
 Answers = dict[int | str, dict[str, Any]]

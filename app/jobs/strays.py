@@ -1,7 +1,7 @@
 """Stray fal requests: accepted, but no longer their job's. They are cancelled, and a bill is booked as overage."""
 
 import logging
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -9,14 +9,13 @@ import asyncpg
 from app.db import Plain
 from app.fal import Completed, Failed, RequestRef, ResultOutcome, StatusOutcome, Succeeded
 from app.jobs.charges import charge_failure, charge_success
-from app.jobs.ending import held_of
+from app.jobs.ending import HELD_COLUMNS, held_of
 from app.jobs.loop import Loop
-from app.ledger.settles import Charge, Extra, Held, book_extra, keep_quotas_still, lock_windows
+from app.ledger.locks import keep_quotas_still
+from app.ledger.settles import Charge, Extra, Held, book_extra, lock_windows
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.strays")
-
-Outcome = TypeVar("Outcome")
 
 _LONGEST_INTERVAL_SECONDS: Final = 60
 _RESULTS_LIVE_SECONDS: Final = 3600
@@ -32,11 +31,7 @@ RETURNING id, job_id, fal_request_id, status_path, result_path, cancel_path,
           extract(epoch FROM now() - sent_at)::float8 AS age_seconds
 """
 _DONE: Final = "UPDATE attempts SET stray_check_at = NULL WHERE id = $1 AND stray_check_at IS NOT NULL RETURNING id"
-_HELD: Final = """
-SELECT j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_id, j.key_id, j.model,
-       j.end_user, j.tags::text AS tags
-FROM jobs j WHERE j.id = $1
-"""
+_HELD: Final = f"SELECT {HELD_COLUMNS} FROM jobs j WHERE j.id = $1"  # noqa: S608  ours
 _LOCK_JOB: Final = "SELECT FROM jobs WHERE id = $1 FOR UPDATE"  # an end of the job waits, or has been
 _CHARGED: Final = """
 UPDATE jobs SET charged_usd = charged_usd + $2, version = version + 1 WHERE id = $1 AND finished_at IS NOT NULL
@@ -77,14 +72,10 @@ class Strays:
             self._following.discard(row["id"])
 
     async def _ask(self, ref: RequestRef) -> ResultOutcome | StatusOutcome:
-        fal = self._wiring.fal
-        self._count("cancel", await fal.cancel(ref))
-        status = self._count("status", await fal.status(ref))
-        return self._count("result", await fal.result(ref, status)) if isinstance(status, Completed) else status
-
-    def _count(self, call: str, outcome: Outcome) -> Outcome:
-        self._wiring.metrics.fal_requests.labels(call, type(outcome).__name__).inc()
-        return outcome
+        fal, saw = self._wiring.fal, self._wiring.metrics.saw_fal
+        saw("cancel", await fal.cancel(ref))
+        status = saw("status", await fal.status(ref))
+        return saw("result", await fal.result(ref, status)) if isinstance(status, Completed) else status
 
 
 async def _book(

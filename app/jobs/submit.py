@@ -15,7 +15,7 @@ from app.jobs.accept import Acceptance, Accepted, RepeatsAtOnce, SubmitOutcome, 
 from app.jobs.group import Group
 from app.jobs.request import Submission
 from app.jobs.wire import JOB_JSON
-from app.ledger.holds import EXCLUSIVE_LOCK
+from app.ledger.locks import EXCLUSIVE_LOCK
 from app.ledger.usage import create_windows
 from app.problems import Problem, Unavailable
 from app.wiring import Wiring

@@ -50,6 +50,7 @@ jobs = Table(
     Column("gone_at", MOMENT),
     Column("cancel_requested_at", MOMENT),
     Column("created_at", MOMENT, nullable=False),
+    Column("queued_at", MOMENT, nullable=False),
     Column("submitted_at", MOMENT),
     Column("started_at", MOMENT),
     Column("finished_at", MOMENT),

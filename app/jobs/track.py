@@ -1,14 +1,11 @@
 """Following jobs at fal: one check a job at a time, on the job's own schedule, whoever is waiting for it."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
-
-from pydantic_core import to_json
 
 from app.db import is_database_away
 from app.fal import (
@@ -25,28 +22,22 @@ from app.fal import (
     Trouble,
     UnknownStatus,
 )
-from app.ids import first_id
-from app.jobs.charges import charge_failure, charge_success, void
-from app.jobs.dispatch import canceled_ending
-from app.jobs.ending import Ending, Endings, error_json, fal_error_json
+from app.jobs import causes
+from app.jobs.claims import Followed, claim_followed
+from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.loop import Loop
-from app.jobs.moves import Claimed, Moves
+from app.jobs.moves import Moves
+from app.jobs.states import AT_FAL
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.track")
 
 CHECKS_AT_ONCE: Final = 100
-AT_FAL: Final = frozenset({"submitted", "running", "unconfirmed"})
 _LONGEST_TROUBLE_SECONDS: Final = 60.0
 _GONE_TWICE_WITHIN: Final = timedelta(minutes=1)
 _GONE_AT_ONCE_IS_US: Final = 10
 _LEASES_EVERY_SECONDS: Final = 1.0
-_CLIENT_CLOSED: Final = 499
-# A job's id tells when it was made: so the oldest are found by jobs_unfinished_idx.
-_OVERDUE: Final = """
-SELECT id FROM jobs WHERE finished_at IS NULL AND id < $1 AND status = 'queued' ORDER BY id LIMIT 100
-"""
 
 
 class Tracker:
@@ -58,7 +49,7 @@ class Tracker:
         self._endings = endings
         self._moves = Moves(wiring)
         self._checking: set[UUID] = set()
-        self._again: dict[UUID, Claimed] = {}
+        self._again: dict[UUID, Followed] = {}
         self._troubles = 0
         self._quiet_until = 0.0
         self._leases_looked_at = 0.0
@@ -68,7 +59,7 @@ class Tracker:
         if time.monotonic() - self._leases_looked_at > _LEASES_EVERY_SECONDS:
             await self._take_lost()
             self._leases_looked_at = time.monotonic()
-        claimed = await self._moves.claim_tracked(free)
+        claimed = await claim_followed(self._wiring.db, free, poll_seconds=self._wiring.settings.poll_seconds)
         for job in claimed:
             if job.job_id not in self._checking:
                 self._checking.add(job.job_id)
@@ -83,7 +74,7 @@ class Tracker:
             log.warning("%d jobs were being sent when their dispatcher ended; an admin must resolve them", len(lost))
             self._hub.announce(lost)
 
-    async def _check(self, job: Claimed) -> None:
+    async def _check(self, job: Followed) -> None:
         try:
             if job.ref is not None and not self.loop.is_stopping:
                 await self._ask(job, job.ref)
@@ -98,7 +89,7 @@ class Tracker:
                 self._checking.add(job.job_id)
                 self.loop.start(self._check(again))
 
-    async def _ask(self, job: Claimed, ref: RequestRef) -> None:
+    async def _ask(self, job: Followed, ref: RequestRef) -> None:
         if job.cancel_requested_at is not None and job.attempt_outcome != "cancel_asked":
             await self._ask_to_cancel(job, ref)
         match await self._counted("status", self._wiring.fal.status(ref)):
@@ -117,18 +108,17 @@ class Tracker:
                 await self._slow_down(job, trouble)
 
     async def _counted(self, call: str, asking: Coroutine[Any, Any, Any]) -> Any:
-        outcome = await asking
-        self._wiring.metrics.fal_requests.labels(call, type(outcome).__name__).inc()
+        outcome = self._wiring.metrics.saw_fal(call, await asking)
         if not isinstance(outcome, Trouble):
             self._troubles = 0
         return outcome
 
-    async def _ask_to_cancel(self, job: Claimed, ref: RequestRef) -> None:
+    async def _ask_to_cancel(self, job: Followed, ref: RequestRef) -> None:
         outcome = await self._counted("cancel", self._wiring.fal.cancel(ref))
         if isinstance(outcome, CancelRequested | CancelDone):
             await self._moves.note_attempt(job, "cancel_asked")
 
-    async def _saw(self, job: Claimed, status: str, position: int | None) -> None:
+    async def _saw(self, job: Followed, status: str, position: int | None) -> None:
         if await self._unconfirm_if_late(job):
             return
         if (job.status, job.queue_position) == (status, position) and job.gone_at is None:
@@ -136,7 +126,7 @@ class Tracker:
         if await self._moves.seen(job, status, position=position):
             self._hub.announce([job.job_id])
 
-    def _is_late(self, job: Claimed) -> bool:
+    def _is_late(self, job: Followed) -> bool:
         """Whether the job is past its deadline: from its start, or from when it should have started at the latest."""
         deadline = timedelta(seconds=self._wiring.settings.job_deadline_seconds)
         starting = timedelta(seconds=self._wiring.settings.start_seconds)
@@ -145,7 +135,7 @@ class Tracker:
             return now - job.started_at > deadline
         return job.submitted_at is not None and now - job.submitted_at > starting + deadline
 
-    async def _unconfirm_if_late(self, job: Claimed) -> bool:
+    async def _unconfirm_if_late(self, job: Followed) -> bool:
         if not self._is_late(job):
             return False
         if job.status == "unconfirmed":
@@ -155,7 +145,7 @@ class Tracker:
             self._hub.announce([job.job_id])
         return True
 
-    async def _slow_down(self, job: Claimed, trouble: Trouble) -> None:
+    async def _slow_down(self, job: Followed, trouble: Trouble) -> None:
         """It says nothing about the job. Ours to mend: keep it, and ask less often while it lasts."""
         self._troubles += 1
         if self._troubles == 1:
@@ -166,7 +156,7 @@ class Tracker:
         wait = min(_LONGEST_TROUBLE_SECONDS, poll * 2 ** min(self._troubles, 6), max(poll, job.checks * poll))
         await self._moves.check_later(job, after_seconds=max(wait, min(trouble.retry_after_seconds or 0, 60)))
 
-    async def _gone(self, job: Claimed) -> None:
+    async def _gone(self, job: Followed) -> None:
         """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
         if await self._unconfirm_if_late(job):
             return
@@ -189,16 +179,14 @@ class Tracker:
             self._quiet_until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
             log.warning("fal says of %d jobs that it does not know them: check FAL_KEY and FAL_QUEUE_URL", at_once)
 
-    async def _read_result(self, job: Claimed, ref: RequestRef, completed: Completed) -> None:
+    async def _read_result(self, job: Followed, ref: RequestRef, completed: Completed) -> None:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):
-            case Succeeded(output, billable):
-                await self._end(
-                    job, "succeeded", charge=charge_success(billable), output=to_json(output).decode(), error=None
-                )
+            case Succeeded() as succeeded:
+                await self._endings.end(causes.succeeded(job, succeeded))
             case Failed() as failed if failed.start_deadline:
                 await self._requeue(job)
             case Failed() as failed:
-                await self._fail(job, failed)
+                await self._endings.end(causes.failed(job, failed))
             case NotYet():
                 await self._unconfirm_if_late(job)
             case Gone():
@@ -206,64 +194,10 @@ class Tracker:
             case Trouble() as trouble:
                 await self._slow_down(job, trouble)
 
-    async def _fail(self, job: Claimed, failed: Failed) -> None:
-        asked_for = job.cancel_requested_at is not None and failed.error.code == _CLIENT_CLOSED
-        canceled = failed.canceled or asked_for
-        if canceled:
-            error = error_json(
-                code="canceled",
-                title="Canceled",
-                detail="It was cancelled at fal.",
-                retryable=False,
-                fal_status=failed.error.code,
-                fal_type=failed.error.type,
-            )
-        else:
-            error = fal_error_json(failed.error)
-        status = "canceled" if canceled else "failed"
-        await self._end(job, status, charge=charge_failure(failed), output=None, error=error)
-
-    async def _requeue(self, job: Claimed) -> None:
+    async def _requeue(self, job: Followed) -> None:
         """Send it anew: fal let go of it before it started, which is free."""
-        if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1):
+        now = self._wiring.clock()
+        if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1, queued_at=now):
             self._hub.announce([job.job_id])
             return
-        await self._endings.end(canceled_ending(job, was=AT_FAL))
-
-    async def _end(self, job: Claimed, status: str, *, charge: Any, output: str | None, error: str | None) -> None:
-        await self._endings.end(
-            Ending(
-                job_id=job.job_id,
-                was=AT_FAL,
-                attempt_id=job.attempt_id,
-                status=status,
-                charge=charge,
-                output=output,
-                error=error,
-            )
-        )
-
-
-async def end_overdue(wiring: Wiring, endings: Endings) -> int:
-    """End the jobs that waited in `queued` longer than QUEUE_SECONDS: free. Returns how many."""
-    cutoff = wiring.clock() - timedelta(seconds=wiring.settings.queue_seconds)
-    async with wiring.db.plain() as plain:
-        rows = await plain.fetch(_OVERDUE, first_id(cutoff))
-    await asyncio.gather(*(endings.end(_overdue(row["id"])) for row in rows))
-    return len(rows)
-
-
-def _overdue(job_id: UUID) -> Ending:
-    return Ending(
-        job_id=job_id,
-        was=frozenset({"queued"}),
-        attempt_id=None,
-        status="failed",
-        charge=void("waited longer than QUEUE_SECONDS: never sent"),
-        error=error_json(
-            code="queue-timeout",
-            title="Queue timeout",
-            detail="fal took no job for too long. Nothing was charged; ask again.",
-            retryable=True,
-        ),
-    )
+        await self._endings.end(causes.canceled_before_start(job, was=AT_FAL))

@@ -34,19 +34,23 @@ async def wait_until_ended(rooms: Rooms, secret_hash: bytes, job_id: UUID, *, se
 
 async def stream_events(rooms: Rooms, secret_hash: bytes, job_id: UUID, first: Seen) -> AsyncIterator[bytes]:
     """Server-sent events: the job at once, then at each change, until it ends or may no longer be read."""
+    loop = asyncio.get_running_loop()
     async with rooms.hub.watching(job_id) as news:
-        seen, shown = first, 0
+        news.set()  # what changed between the first read and now was told to nobody
+        seen, shown, said_at = first, 0, loop.time()
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         while True:
             if seen.version > shown:
                 shown = seen.version
                 yield format_sse_event(data_str=seen.body, event="job", id=str(seen.version))
+                said_at = loop.time()
             if seen.is_ended or rooms.stopping.is_set():
                 return
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), rooms.hub.reread_seconds)
-            except TimeoutError:
+            if loop.time() - said_at >= rooms.hub.comment_seconds:
                 yield KEEPALIVE_COMMENT
+                said_at = loop.time()
             news.clear()
             try:
                 seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))

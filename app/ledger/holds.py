@@ -7,15 +7,11 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import QUOTAS_LOCK, Plain
+from app.db import Plain
 from app.ledger.quotas import Applied, Metric
-from app.money import decimal_text
+from app.money import ONE, ZERO, decimal_text
 from app.problems import Problem
 
-ONE: Final = Decimal(1)
-ZERO: Final = Decimal(0)
-SHARED_LOCK: Final = f"pg_advisory_xact_lock_shared({QUOTAS_LOCK})"
-EXCLUSIVE_LOCK: Final = f"pg_advisory_xact_lock({QUOTAS_LOCK})"
 IN_FLIGHT_RETRY_SECONDS: Final = 5
 
 

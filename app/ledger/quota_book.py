@@ -11,9 +11,10 @@ from app.accounts import audit_log
 from app.accounts.callers import Actor, Caller, RoleForbidden
 from app.accounts.listing import newest
 from app.accounts.tables import keys, teams, users
-from app.db import Tx, lock_quotas, plain_of
+from app.db import Tx, plain_of
 from app.http import Page
 from app.ids import new_id, parse, show
+from app.ledger.locks import lock_quotas
 from app.ledger.quotas import Applied, Quota, Scope
 from app.ledger.shapes import QuotaBody, QuotaPatch, QuotaQuery, QuotaShown
 from app.ledger.tables import quota_usage, quotas

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from app.db import Plain
 from app.ids import new_id
 from app.ledger.entries import Entry, write_entries
-from app.ledger.holds import SHARED_LOCK, ZERO
 from app.ledger.windows import local_date
+from app.money import ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +78,6 @@ DO UPDATE SET charged_usd = s.charged_usd + excluded.charged_usd, seconds = s.se
 """
 
 Metrics = Mapping[UUID, str]
-
-
-async def keep_quotas_still(plain: Plain) -> None:
-    """Take the quotas' lock, shared: until the transaction ends no quota changes and no window is filled anew.
-
-    A statement of its own, because a statement sees what was committed before it began, not before it got the lock:
-    which windows a job remembers must be read after it.
-    """
-    await plain.execute(f"SELECT {SHARED_LOCK}")
 
 
 async def lock_windows(plain: Plain, usage_ids: set[UUID]) -> Metrics:

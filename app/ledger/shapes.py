@@ -16,7 +16,7 @@ from app.ledger.quotas import Metric, Scope
 from app.ledger.windows import Kind
 from app.money import Amount
 
-_GREATEST_PRICE: Final = 1_000_000
+_MOST_DOLLARS: Final = 1_000_000
 
 
 def _not_negative(amount: Decimal) -> Decimal:
@@ -44,13 +44,13 @@ Figure = Annotated[Amount, AfterValidator(_not_negative)]
 
 
 def _sane(amount: Decimal) -> Decimal:
-    """So that what a job costs fits NUMERIC(20,9) whatever its length."""
-    if amount > _GREATEST_PRICE:
-        raise ValueError(f"must be at most {_GREATEST_PRICE}")
+    """So that sums fit NUMERIC(20,9): what a job costs, whatever its length, and what a day costs."""
+    if amount > _MOST_DOLLARS:
+        raise ValueError(f"must be at most {_MOST_DOLLARS}")
     return amount
 
 
-PriceFigure = Annotated[Figure, AfterValidator(_sane)]
+Dollars = Annotated[Figure, AfterValidator(_sane)]
 
 
 class QuotaBody(Body):
@@ -142,9 +142,9 @@ class PriceBody(Body):
     when: Annotated[
         dict[str, InputValue], Field(max_length=20, description="The input values it is for; `{}` is always.")
     ] = Field(default_factory=dict)
-    base_seconds: PriceFigure
-    base_usd: PriceFigure
-    usd_per_second: PriceFigure
+    base_seconds: Dollars
+    base_usd: Dollars
+    usd_per_second: Dollars
     starts_at: Annotated[Moment | None, Field(description="Not in the past; left out: now.")] = None
 
 

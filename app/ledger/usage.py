@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.db import Database, Plain
 from app.ids import first_id, new_id
-from app.ledger.holds import EXCLUSIVE_LOCK, SHARED_LOCK
+from app.ledger.locks import EXCLUSIVE_LOCK, SHARED_LOCK
 from app.ledger.quotas import Applied
 from app.ledger.windows import ALWAYS
 

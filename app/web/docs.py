@@ -82,7 +82,7 @@ async def get_problems() -> HTMLResponse:
     """Every problem that can be answered."""
     rows = "".join(
         f'<tr><td>{kind.status}</td><td><a href="/problems/{code}"><code>{code}</code></a></td>'
-        f"<td>{_prose(_first_sentence(kind.__doc__))}</td></tr>"
+        f"<td>{_prose(_first_paragraph(kind.__doc__))}</td></tr>"
         for code, kind in all_problems().items()
     )
     return _page("Problems", f"<h1>Problems</h1><table>{rows}</table>")
@@ -111,7 +111,7 @@ def _page(title: str, body: str) -> HTMLResponse:
     )
 
 
-def _first_sentence(doc: str | None) -> str:
+def _first_paragraph(doc: str | None) -> str:
     return (doc or "").strip().split("\n\n")[0]
 
 

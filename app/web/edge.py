@@ -1,22 +1,20 @@
 """The outermost part of every request: its id, the limit of its body, and an answer whatever goes wrong."""
 
+import logging
 import secrets
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.problems import BodyTooLarge
 
+log = logging.getLogger("falgate")
+
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
 _DRAIN_FACTOR: Final = 4
-
-
-def base_url(request: Request) -> str:
-    """Where the caller reached us, when PUBLIC_URL does not say."""
-    return str(request.base_url).rstrip("/")
 
 
 class Edge:
@@ -48,6 +46,8 @@ class Edge:
             receive = _Limited(receive, limit, scope, drain_bytes=self._max_body_bytes * _DRAIN_FACTOR)
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.debug("%s %s: the caller hung up before its body was here", scope["method"], scope["path"])
         except Exception as error:
             if has_begun:
                 raise

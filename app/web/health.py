@@ -6,11 +6,12 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.accounts.callers import KeyUnknown
+from app.accounts.callers import KeyUnknown, authorization
 from app.http import JsonRoute
-from app.ledger.holds import ZERO
+from app.money import ZERO
 from app.problems import Unavailable, responses
 from app.wiring import Wired
 
@@ -26,12 +27,14 @@ _UNFINISHED: Final = text("""
 _LIVE_STATUSES: Final = ("queued", "submitting", "submitted", "running", "unconfirmed")
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", operation_id="get_live")
 async def get_live() -> dict[str, str]:
     """The process answers."""
     return {"status": "live"}
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", operation_id="get_ready", responses=responses(503))
 async def get_ready(wired: Wired) -> dict[str, str]:
     """Postgres answers too."""
@@ -45,11 +48,12 @@ async def get_ready(wired: Wired) -> dict[str, str]:
 
 @router.get("/metrics", operation_id="get_metrics", response_class=Response, responses=responses(401, 503))
 async def get_metrics(request: Request, wired: Wired) -> Response:
-    """Prometheus' text format. Figures about jobs come from the database, so any worker answers alike."""
-    key = wired.settings.metrics_key
-    given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-    if key is not None and not hmac.compare_digest(given, key.get_secret_value().encode()):
-        raise KeyUnknown
+    """Prometheus' text format.
+
+    Gauges of jobs and dollars come from the database: there any worker answers alike. Counters and timings are
+    those of the process that answers.
+    """
+    _require_metrics_key(request, wired.settings.metrics_key)
     async with wired.db.reading() as tx:
         rows = {row.status: row for row in await tx.execute(_UNFINISHED)}
     lines = ["# HELP falgate_jobs Jobs that have not ended.", "# TYPE falgate_jobs gauge"]
@@ -65,3 +69,10 @@ async def get_metrics(request: Request, wired: Wired) -> Response:
         lines += [f"# HELP falgate_{name} {meaning}", f"# TYPE falgate_{name} gauge", f"falgate_{name} {value}"]
     own = generate_latest(wired.metrics.registry).decode()
     return Response("\n".join(lines) + "\n" + own, media_type=CONTENT_TYPE_LATEST)
+
+
+def _require_metrics_key(request: Request, key: SecretStr | None) -> None:
+    """Raise KeyUnknown unless METRICS_KEY is off or sent as Bearer, in the one header."""
+    scheme, given = authorization(request.scope["headers"])
+    if key is not None and not (scheme == b"bearer" and hmac.compare_digest(given, key.get_secret_value().encode())):
+        raise KeyUnknown("Send one header `Authorization: Bearer …` with the METRICS_KEY of this gateway.")

@@ -162,6 +162,7 @@ CREATE TABLE jobs (
     gone_at timestamptz,
     cancel_requested_at timestamptz,
     created_at timestamptz NOT NULL,
+    queued_at timestamptz NOT NULL,
     submitted_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
@@ -249,7 +250,8 @@ CREATE UNIQUE INDEX entries_resolved_once_key ON entries (job_id) WHERE resolves
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'integrity_constraint_violation';
+    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'integrity_constraint_violation';
 END
 $$;
 CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE ON entries

@@ -54,6 +54,15 @@ async def test_a_new_key_shows_its_secret_this_once(office: Office) -> None:
     assert made["secret"] not in repr(office.member.key)
 
 
+async def test_an_answer_with_a_secret_is_not_to_be_kept(office: Office) -> None:
+    made = await office.call(office.lead, "POST", "/v1/keys", user_id=office.member.user_id, name="render farm")
+    rotated = await office.call(ADMIN_SECRET, "POST", f"/v1/keys/{made.json()['id']}/rotate")
+    for answer in (made, rotated):
+        assert "secret" in answer.json()
+        assert answer.headers["cache-control"] == "no-store"
+    assert "cache-control" not in (await office.call(office.member, "GET", "/v1/keys")).headers
+
+
 async def test_no_secret_is_stored_anywhere(office: Office) -> None:
     made = await make_key(office)
     secrets = [office.member.key.secret, made["secret"], await rotate(office, made["id"], 60), ADMIN_SECRET]

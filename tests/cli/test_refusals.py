@@ -12,6 +12,14 @@ from tests.conftest import ADMIN_KEY, FAL_KEY
 from tests.embedded.owners import query
 
 PASSWORD = "canary-password"
+WRONG_URLS = (
+    "http://canary b",
+    "http://canary:abc",
+    "http://canary*",
+    "http://canary:99999",
+    "http://[canary]",
+    "canary",
+)
 NOBODY = f"postgresql://falgate:{PASSWORD}@127.0.0.1:1/falgate"
 
 
@@ -40,6 +48,23 @@ def test_a_wrong_name_in_env_file_is_told_with_the_nearest_one(tmp_path: Path) -
     assert "the nearest name is FAL_KEY" in said
 
 
+@pytest.mark.parametrize(
+    "line", ["myid:canary-value", "canary", "myid:canary=", "canary=x", "FAL_KEY", "FAL_KEY canary", "'canary'=x"]
+)
+def test_a_line_without_a_name_is_told_by_its_number(line: str, tmp_path: Path) -> None:
+    """It may be a key that was pasted alone."""
+    (tmp_path / ".env").write_text(f"# our settings\nPORT=8000\n\n{line}\nHOST=127.0.0.1\n")
+    assert ".env, line 4: " in sentence(falgate("serve", "--embedded", folder=tmp_path), code=2)
+
+
+@pytest.mark.parametrize("name", ["ADMIN_KEY", "METRICS_KEY", "FAL_KEY"])
+def test_a_file_without_a_secret_is_refused(name: str, tmp_path: Path) -> None:
+    """An empty ADMIN_KEY would open the admin routes to everybody."""
+    (tmp_path / "secret").write_text("\n")
+    settings = {key: value for key, value in real(NOBODY).items() if key != name} | {f"{name}_FILE": "secret"}
+    assert f"{name}_FILE" in sentence(falgate("serve", folder=tmp_path, **settings), code=2)
+
+
 def test_an_env_file_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(f"FAL_KEY={FAL_KEY}\xe4".encode("latin-1"))
     assert "not UTF-8" in sentence(falgate("serve", "--embedded", folder=tmp_path), code=2)
@@ -55,6 +80,7 @@ def test_a_database_that_is_away_is_one_sentence(command: list[str], tmp_path: P
     [
         {"ADMIN_KEY": "canary"},
         {"FAL_KEY": "canary canary"},
+        {"FAL_KEY": "canary" * 200},
         {"TIMEZONE": "Europe/canary"},
         {"PORT": "canary"},
         {"METRICS_KEY_FILE": "canary"},
@@ -62,6 +88,7 @@ def test_a_database_that_is_away_is_one_sentence(command: list[str], tmp_path: P
         {"DATABASE_URL": f"postgresql://falgate:{PASSWORD}@localhost:canary/falgate"},
         {"DATABASE_URL": f"postgresql://falgate:{PASSWORD}/@[localhost/falgate"},
         {"FAL_QUEUE_URL": "https://user:canary@queue.fal.run"},
+        *({"FAL_QUEUE_URL": wrong} for wrong in WRONG_URLS),
         {"POLL_SECONDS": "200", "JOB_DEADLINE_SECONDS": "100"},
     ],
     ids=lambda wrong: next(iter(wrong)),

@@ -35,6 +35,12 @@ def test_the_readme_names_every_setting() -> None:
     assert {name for name in NAMES if f"`{name}`" in settings} == NAMES
 
 
+def test_the_readme_says_the_same_of_make_test_each_time() -> None:
+    said = re.findall(r"^make test +# ([^;\n]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(said) == 2
+    assert len(set(said)) == 1
+
+
 def test_the_readme_shows_the_scripts_of_the_sandbox() -> None:
     shown = (ROOT / "README.md").read_text().split("<!-- scripts:")[1].split("-->\n", 1)[1]
     assert shown.split("\n<!-- /scripts -->")[0] == scripts_as_markdown()

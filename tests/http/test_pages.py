@@ -1,6 +1,8 @@
 """Health, metrics, /docs, the problems' pages, and what every answer carries."""
 
+import asyncio
 import inspect
+import logging
 import re
 from html.parser import HTMLParser
 
@@ -42,6 +44,24 @@ async def test_live_and_ready_ask_for_no_key(gateway: Gateway) -> None:
         assert (answer.status_code, answer.json()) == (200, body)
 
 
+async def test_monitors_may_send_head(gateway: Gateway) -> None:
+    for path in ("/health/live", "/health/ready"):
+        answer = await gateway.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+    paths = (await gateway.client.get("/openapi.json")).json()["paths"]
+    assert set(paths["/health/live"]) == set(paths["/health/ready"]) == {"get"}
+
+
+async def test_ids_in_paths_are_called_id(gateway: Gateway) -> None:
+    """As the Contract writes them; clients are made from these names."""
+    paths = (await gateway.client.get("/openapi.json")).json()["paths"]
+    assert {name for path in paths for name in re.findall(r"{(.*?)}", path)} == {"id"}
+    for path, operations in paths.items():
+        for operation in operations.values():
+            named = {entry["name"] for entry in operation.get("parameters", []) if entry["in"] == "path"}
+            assert named == set(re.findall(r"{(.*?)}", path)), path
+
+
 async def test_metrics_are_prometheus_text(gateway: Gateway, ann: Person) -> None:
     await gateway.submit(ann, tags={"secret": "tag"}, end_user="somebody")
     await gateway.set_quota(0, scope="user", scope_id=ann.user_id)
@@ -64,13 +84,17 @@ async def test_metrics_ask_for_their_key_when_it_is_set(postgres: EmbeddedPostgr
     settings = settings_for(fresh_database(postgres, template), METRICS_KEY="metrics-key")
     async with run_gateway(settings, work=False) as gateway:
         ann = await gateway.make_person("admin")
-        assert (
-            await gateway.client.get("/metrics", headers={"Authorization": "Bearer metrics-key"})
-        ).status_code == 200
+        for scheme in ("Bearer", "bearer"):
+            headers = {"Authorization": f"{scheme} metrics-key"}
+            assert (await gateway.client.get("/metrics", headers=headers)).status_code == 200
+        right = ("Authorization", "Bearer metrics-key")
         for wrong in ({}, ADMIN, ann.headers, {"Authorization": "metrics-key-not"}, {"Authorization": "Bearer"},
-                      {"Authorization": "Bearer metrics-kez"}, {"Authorization": "Basic metrics-key"}):  # fmt: skip
+                      {"Authorization": "Bearer metrics-kez"}, {"Authorization": "Basic metrics-key"},
+                      {"Authorization": "metrics-key"}, {"Authorization": "Key metrics-key"}, [right, right]):  # fmt: skip
             answer = await gateway.client.get("/metrics", headers=wrong)
-            refusal(answer, 401, "key-unknown")
+            problem = refusal(answer, 401, "key-unknown")
+            assert "METRICS_KEY" in problem["detail"]
+            assert "fg_" not in problem["detail"]
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -211,13 +235,32 @@ async def test_a_fault_of_our_own_is_logged_under_its_id_and_tells_nothing(
     assert problem["title"] == "Internal fault"
 
 
+@pytest.mark.parametrize("path", [TEXT, "/v1/teams"])
+async def test_who_hangs_up_in_the_middle_of_a_body_is_no_fault(
+    path: str, gateway: Gateway, ann: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="falgate")
+    host, port = gateway.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {ann.headers['Authorization']}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(5):
+        while "hung up" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_a_path_that_has_other_methods_names_them_all(gateway: Gateway, ann: Person) -> None:
     for method, path, allowed in (
         ("PUT", TEXT, "POST"), ("GET", TEXT, "POST"), ("OPTIONS", TEXT, "POST"), ("HEAD", "/v1/jobs", "GET"),
         ("POST", "/v1/jobs/x", "GET"), ("PATCH", "/v1/prices", "GET, POST"), ("GET", "/v1/quotas/x", "PATCH, DELETE"),
         ("DELETE", "/v1/teams", "GET, POST"), ("TRACE", "/v1/me", "GET"),
         ("POST", "/docs/assets/favicon.png", "GET, HEAD"),
-        ("PROPFIND", "/v1/keys", "GET, POST"), ("DELETE", "/health/live", "GET"), ("PUT", "/problems/not-found", "GET"),
+        ("PROPFIND", "/v1/keys", "GET, POST"), ("DELETE", "/health/live", "GET, HEAD"), ("PUT", "/problems/not-found", "GET"),
     ):  # fmt: skip
         answer = await gateway.client.request(method, path, headers=ann.headers)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed), (method, path)

@@ -23,7 +23,8 @@ from app.fal import (
     Unknown,
     UnknownStatus,
 )
-from app.jobs.track import end_overdue
+from app.jobs.claims import claim_followed, claim_queued
+from app.jobs.overdue import end_overdue
 from tests.jobs.hand import START_DEADLINE, Hand, accepted, failed, rest, succeeded
 
 DONE = Completed(None, None)
@@ -135,7 +136,7 @@ async def test_submitting_becomes_unconfirmed_when_the_answer_was_lost_and_is_ne
 
 async def test_submitting_becomes_unconfirmed_when_its_dispatcher_was_killed(hand: Hand) -> None:
     job_id = await hand.submit()
-    await hand.rooms.dispatcher._moves.claim_queued(1, lease_seconds=90, fal_key_id="the-key", most_bytes=1)
+    await claim_queued(hand.rooms.wiring.db, 1, lease_seconds=90, fal_key_id="the-key", most_bytes=1)
     await hand.check()
     assert await hand.status(job_id) == "submitting"  # the lease still runs
     await hand.lose_leases()
@@ -520,9 +521,7 @@ async def test_a_stray_that_fal_tells_nothing_of_is_given_up_in_the_end(hand: Ha
 async def test_an_answer_stored_twice_makes_no_stray_of_the_jobs_own_request(hand: Hand) -> None:
     """The connection broke during COMMIT: nobody knows whether it happened, so it is stored again."""
     job_id = await hand.submit()
-    claimed, _ = await hand.rooms.dispatcher._moves.claim_queued(
-        1, lease_seconds=90, fal_key_id="the-key", most_bytes=1
-    )
+    claimed, _ = await claim_queued(hand.rooms.wiring.db, 1, lease_seconds=90, fal_key_id="the-key", most_bytes=1)
     for _ in range(2):
         await hand.rooms.dispatcher._store(claimed[0], accepted("the-request"))
     await hand.check()
@@ -562,9 +561,9 @@ async def test_two_replicas_that_read_the_same_result_settle_once(hand: Hand) ->
 
 async def test_a_sighting_of_an_attempt_that_is_over_changes_nothing(hand: Hand) -> None:
     job_id = await hand.at_fal()
-    old = await hand.rooms.tracker._moves.claim_tracked(1)
+    old = await claim_followed(hand.rooms.wiring.db, 1, poll_seconds=5)
     await hand.sql("UPDATE jobs SET next_check_at = now()")
-    old = old or await hand.rooms.tracker._moves.claim_tracked(1)
+    old = old or await claim_followed(hand.rooms.wiring.db, 1, poll_seconds=5)
     hand.fal.answer("status", DONE)
     hand.fal.answer("result", START_DEADLINE)
     await hand.check()

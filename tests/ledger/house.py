@@ -33,9 +33,11 @@ from app.fal import (
 from app.ids import show
 from app.jobs.accept import Accepted as Made
 from app.jobs.accept import SubmitOutcome as Submitted
+from app.jobs.causes import error_json
 from app.jobs.charges import void
-from app.jobs.ending import Ending, error_json
-from app.jobs.moves import Claimed, Moves
+from app.jobs.claims import ToSend, claim_queued
+from app.jobs.ending import Ending
+from app.jobs.moves import Moves
 from app.jobs.request import Submission
 from app.jobs.rooms import Rooms
 from app.ledger import quota_book
@@ -254,9 +256,11 @@ class House:
         await self.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at IS NOT NULL")
         await self.execute("UPDATE attempts SET stray_check_at = now() WHERE stray_check_at IS NOT NULL")
 
-    async def claim(self, most: int = 100) -> list[Claimed]:
+    async def claim(self, most: int = 100) -> list[ToSend]:
         """Take what is queued, as the dispatcher does."""
-        claimed, _ = await self.moves.claim_queued(most, lease_seconds=90, fal_key_id=self.fal.key_id, most_bytes=10**9)
+        claimed, _ = await claim_queued(
+            self.wiring.db, most, lease_seconds=90, fal_key_id=self.fal.key_id, most_bytes=10**9
+        )
         return claimed
 
     async def follow_strays(self) -> int:

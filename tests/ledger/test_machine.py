@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 from app.accounts.callers import COMMAND_LINE
 from app.fal import Completed, InProgress, NotSent, Queued, Refused, RefusedUs, Succeeded, Trouble, Unknown
 from app.jobs.cancel import JobEnded, cancel_job
-from app.jobs.moves import Claimed
+from app.jobs.claims import ToSend
+from app.jobs.overdue import end_overdue
 from app.jobs.resolve import JobNotUnconfirmed, Resolution, resolve_job
-from app.jobs.track import end_overdue
 from app.ledger.holds import QuotaExceeded, TooManyInFlight, TooManyJobs
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.settles import Extra
@@ -69,7 +69,7 @@ class Job:
     charged_usd: Decimal = Decimal(0)
     charged_seconds: Decimal = Decimal(0)
     cancel: bool = False
-    claimed: Claimed | None = None
+    claimed: ToSend | None = None
     at_fal: bool = False
     row: dict[str, Any] | None = None  # as it was when it ended
 

@@ -23,9 +23,10 @@ from app.embedded import EmbeddedPostgres
 from app.fal import Completed, InProgress, Succeeded
 from app.jobs.cancel import cancel_job
 from app.jobs.estimate import estimate
-from app.jobs.listing import STATUSES, JobFilter, list_entries, list_jobs
+from app.jobs.listing import JobFilter, list_entries, list_jobs
+from app.jobs.overdue import end_overdue
 from app.jobs.read import Asked
-from app.jobs.track import end_overdue
+from app.jobs.states import STATUSES
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.usage import read_usage
 from app.web import health

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.accounts import keys
 from app.accounts.access import AnyActor, require_role
@@ -15,13 +15,21 @@ from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["keys"])
 
-_KeyPath = Annotated[str, Path(examples=["key_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])]
+_KeyPath = Annotated[str, Path(alias="id", examples=["key_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])]
+
+
+async def _keep_nowhere(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+
+
+_SHOWS_SECRET: Final = [Depends(_keep_nowhere)]
 
 
 @router.post(
     "/v1/keys",
     status_code=201,
     operation_id="create_key",
+    dependencies=_SHOWS_SECRET,
     responses=responses(401, 403, 413, 415, 422, 503),
 )
 async def create_key(
@@ -39,7 +47,7 @@ async def list_keys(query: Annotated[KeyQuery, Query()], actor: AnyActor, wired:
         return await keys.list_keys(tx, query, actor=actor)
 
 
-@router.patch("/v1/keys/{key_id}", operation_id="change_key", responses=responses(401, 403, 404, 413, 415, 422, 503))
+@router.patch("/v1/keys/{id}", operation_id="change_key", responses=responses(401, 403, 404, 413, 415, 422, 503))
 async def change_key(key_id: _KeyPath, patch: KeyPatch, actor: AnyActor, wired: Wired) -> Key:
     """Rename a key."""
     found = found_id("key", key_id)
@@ -48,7 +56,7 @@ async def change_key(key_id: _KeyPath, patch: KeyPatch, actor: AnyActor, wired: 
 
 
 @router.delete(
-    "/v1/keys/{key_id}",
+    "/v1/keys/{id}",
     status_code=204,
     operation_id="revoke_key",
     responses=responses(401, 403, 404, 422, 503),
@@ -61,8 +69,9 @@ async def revoke_key(key_id: _KeyPath, actor: AnyActor, wired: Wired) -> None:
 
 
 @router.post(
-    "/v1/keys/{key_id}/rotate",
+    "/v1/keys/{id}/rotate",
     operation_id="rotate_key",
+    dependencies=_SHOWS_SECRET,
     responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def rotate_key(key_id: _KeyPath, body: KeyRotation, actor: AnyActor, wired: Wired) -> MadeKey:

@@ -40,12 +40,12 @@ async def list_teams(
 
 
 @router.patch(
-    "/v1/teams/{team_id}",
+    "/v1/teams/{id}",
     operation_id="change_team",
     responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def change_team(
-    team_id: Annotated[str, Path(examples=["team_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])],
+    team_id: Annotated[str, Path(alias="id", examples=["team_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])],
     patch: TeamPatch,
     actor: Admin,
     wired: Wired,

@@ -40,12 +40,12 @@ async def list_users(
 
 
 @router.patch(
-    "/v1/users/{user_id}",
+    "/v1/users/{id}",
     operation_id="change_user",
     responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def change_user(
-    user_id: Annotated[str, Path(examples=["user_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])],
+    user_id: Annotated[str, Path(alias="id", examples=["user_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])],
     patch: UserPatch,
     actor: Admin,
     wired: Wired,

@@ -1,0 +1,148 @@
+"""Why jobs end: the ending of each cause, and the `error` that tells the caller."""
+
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from app.fal import Failed, FalError, Succeeded
+from app.jobs.charges import charge_failure, charge_success, void
+from app.jobs.claims import Claimed, Followed
+from app.jobs.ending import Ending
+from app.jobs.states import AT_FAL, BEFORE_ANSWER, QUEUED
+
+_CLIENT_CLOSED = 499  # fal's code for a request that was cancelled (FAL.md 1.5)
+
+
+def error_json(
+    *,
+    code: str,
+    title: str,
+    detail: str,
+    retryable: bool = False,
+    fal_status: int | None = None,
+    fal_type: str | None = None,
+) -> str:
+    """A job's `error`, as JSON text."""
+    return to_json(
+        {
+            "code": code,
+            "title": title,
+            "detail": detail,
+            "retryable": retryable,
+            "fal": {"status": fal_status, "type": fal_type},
+        }
+    ).decode()
+
+
+def fal_error_json(error: FalError) -> str:
+    """Fal's own error as a job's `error`."""
+    return error_json(
+        code=(error.type or "fal-error").replace("_", "-"),
+        title=error.title,
+        detail=error.detail,
+        retryable=error.retryable,
+        fal_status=error.code,
+        fal_type=error.type,
+    )
+
+
+def succeeded(job: Claimed, result: Succeeded) -> Ending:
+    """The model made it."""
+    return Ending(
+        job_id=job.job_id,
+        was=AT_FAL,
+        attempt_id=job.attempt_id,
+        status="succeeded",
+        charge=charge_success(result.billable),
+        output=to_json(result.output).decode(),
+    )
+
+
+def failed(job: Followed, result: Failed) -> Ending:
+    """The model's own error, or a cancel that fal has carried out."""
+    asked_for = job.cancel_requested_at is not None and result.error.code == _CLIENT_CLOSED
+    is_canceled = result.canceled or asked_for
+    return Ending(
+        job_id=job.job_id,
+        was=AT_FAL,
+        attempt_id=job.attempt_id,
+        status="canceled" if is_canceled else "failed",
+        charge=charge_failure(result),
+        error=_canceled_at_fal(result.error) if is_canceled else fal_error_json(result.error),
+    )
+
+
+def _canceled_at_fal(error: FalError) -> str:
+    return error_json(
+        code="canceled", title="Canceled", detail="It was cancelled at fal.", fal_status=error.code, fal_type=error.type
+    )
+
+
+def refused(job: Claimed, error: FalError) -> Ending:
+    """Refused at the submit, because of its input."""
+    return Ending(
+        job_id=job.job_id,
+        was=BEFORE_ANSWER,
+        attempt_id=job.attempt_id,
+        status="failed",
+        charge=void("fal refused it: nothing was made"),
+        error=fal_error_json(error),
+    )
+
+
+def unsendable(job: Claimed) -> Ending:
+    """No request can be made of it: it would be tried for ever."""
+    return Ending(
+        job_id=job.job_id,
+        was=BEFORE_ANSWER,
+        attempt_id=job.attempt_id,
+        status="failed",
+        charge=void("never sent: no request to fal could be made of it"),
+        error=error_json(
+            code="unsendable",
+            title="Unsendable",
+            detail="The gateway could make no request to fal of it; whoever runs it finds the reason in the log.",
+        ),
+    )
+
+
+def overdue(job_id: UUID) -> Ending:
+    """It waited in `queued` longer than QUEUE_SECONDS."""
+    return Ending(
+        job_id=job_id,
+        was=QUEUED,
+        attempt_id=None,
+        status="failed",
+        charge=void("waited longer than QUEUE_SECONDS: never sent"),
+        error=error_json(
+            code="queue-timeout",
+            title="Queue timeout",
+            detail="fal took no job for too long. Nothing was charged; ask again.",
+            retryable=True,
+        ),
+    )
+
+
+def canceled_while_queued(job_id: UUID, *, by: str) -> Ending:
+    """Its caller cancelled it before it was sent; `by` names them."""
+    return Ending(
+        job_id=job_id,
+        was=QUEUED,
+        attempt_id=None,
+        status="canceled",
+        charge=void("cancelled while queued", by=by),
+        error=error_json(code="canceled", title="Canceled", detail="It was cancelled before fal had it."),
+        is_cancel=True,
+    )
+
+
+def canceled_before_start(job: Claimed, *, was: frozenset[str]) -> Ending:
+    """Its caller had cancelled it, and fal does not have it, or never started it."""
+    return Ending(
+        job_id=job.job_id,
+        was=was,
+        attempt_id=job.attempt_id,
+        status="canceled",
+        charge=void("cancelled before fal started it"),
+        error=error_json(code="canceled", title="Canceled", detail="It was cancelled before fal started it."),
+    )

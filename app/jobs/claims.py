@@ -1,0 +1,145 @@
+"""Taking jobs that are due: `FOR UPDATE SKIP LOCKED`, and the claim moves `next_check_at`, which is the lease."""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from app.db import CommitUnknown, Database
+from app.fal import RequestRef
+
+LONGEST_INTERVAL_SECONDS: Final = 15.0
+UNCONFIRMED_EVERY_SECONDS: Final = 60.0
+"""How often fal is asked about an `unconfirmed` job that it has an id for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A job that is ours to work on until its lease ends."""
+
+    job_id: UUID
+    attempt_id: UUID
+    checks: int
+    cancel_requested_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToSend(Claimed):
+    """A job to send; `input` is what fal gets, as JSON text."""
+
+    endpoint: str
+    input: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed(Claimed):
+    """A job to ask fal about."""
+
+    status: str
+    gone_at: datetime | None
+    submitted_at: datetime | None
+    started_at: datetime | None
+    queue_position: int | None
+    fal_key_id: str
+    attempt_outcome: str | None
+    ref: RequestRef | None
+
+
+# Large inputs (images) are taken only as far as there is room for them in memory, but always the first.
+_CLAIM_QUEUED: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT id, next_check_at FROM jobs WHERE status = 'queued' AND next_check_at <= now()
+    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT id FROM (
+        SELECT l.id, row_number() OVER w AS n, sum(coalesce(pg_column_size(p.input), 0)) OVER w AS bytes
+        FROM locked l LEFT JOIN payloads p ON p.job_id = l.id
+        WINDOW w AS (ORDER BY l.next_check_at, l.id ROWS UNBOUNDED PRECEDING)
+    ) l WHERE n = 1 OR bytes <= $4
+), c AS (
+    UPDATE jobs j SET status = 'submitting', attempt_id = gen_random_uuid(), version = j.version + 1,
+           next_check_at = now() + make_interval(secs => $2)
+    FROM due WHERE j.id = due.id RETURNING j.*
+), made AS (
+    INSERT INTO attempts (id, job_id, sent_at, fal_key_id) SELECT attempt_id, id, now(), $3 FROM c
+)
+SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.endpoint, coalesce(p.input, c.input)::text AS input
+FROM c LEFT JOIN payloads p ON p.job_id = c.id
+"""
+# Written so that the partial index serves: all four statuses, then without the one that only waits for its lease.
+_CLAIM_TRACKED: Final = """
+WITH due AS MATERIALIZED (
+    SELECT id FROM jobs
+    WHERE status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status <> 'submitting'
+      AND next_check_at <= now()
+    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), c AS (
+    UPDATE jobs j SET checks = j.checks + 1,
+           next_check_at = now() + make_interval(secs => CASE WHEN j.status = 'unconfirmed' THEN $4
+               ELSE least($2 * 1.1 ^ least(j.checks, 100), greatest($2, $3)) END)
+    FROM due WHERE j.id = due.id RETURNING j.*
+)
+SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.status, c.gone_at, c.submitted_at, c.started_at,
+       c.queue_position, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path, a.cancel_path
+FROM c JOIN attempts a ON a.id = c.attempt_id
+"""
+
+
+async def claim_queued(
+    db: Database, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int
+) -> tuple[list[ToSend], float | None]:
+    """Take jobs to send: `submitting`, with their attempts' rows. Oldest due first.
+
+    Also returns a moment of `time.monotonic()` before they were committed, or None when nobody knows whether they
+    were: then none may be sent.
+    """
+    claimed: list[ToSend] = []
+    before_commit: float | None = None
+    try:
+        async with db.begin_plain() as plain:
+            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes)
+            claimed = [ToSend(**_claimed(row), endpoint=row["endpoint"], input=row["input"]) for row in rows]
+            before_commit = time.monotonic()
+    except CommitUnknown:
+        before_commit = None
+    return claimed, before_commit
+
+
+async def claim_followed(db: Database, most: int, *, poll_seconds: float) -> list[Followed]:
+    """Take jobs to ask fal about; the next check of each is set, so a check that finds nothing new is done.
+
+    Here the lease is the interval: should a check outlast it, another replica may ask fal too, which only costs a
+    call, since whatever they find moves the job once.
+    """
+    async with db.begin_plain(durable=False) as plain:
+        rows = await plain.fetch(
+            _CLAIM_TRACKED, most, poll_seconds, LONGEST_INTERVAL_SECONDS, UNCONFIRMED_EVERY_SECONDS
+        )
+    return [
+        Followed(
+            **_claimed(row),
+            status=row["status"],
+            gone_at=row["gone_at"],
+            submitted_at=row["submitted_at"],
+            started_at=row["started_at"],
+            queue_position=row["queue_position"],
+            fal_key_id=row["fal_key_id"],
+            attempt_outcome=row["outcome"],
+            ref=_ref(row) if row["fal_request_id"] else None,
+        )
+        for row in rows
+    ]
+
+
+def _claimed(row: Any) -> dict[str, Any]:
+    return {
+        "job_id": row["id"],
+        "attempt_id": row["attempt_id"],
+        "checks": row["checks"],
+        "cancel_requested_at": row["cancel_requested_at"],
+    }
+
+
+def _ref(row: Any) -> RequestRef:
+    return RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])
