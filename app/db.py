@@ -31,6 +31,7 @@ Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 SCHEMA_REVISION: Final = "0001"
 """The migration that this code was written for."""
 
+_COMMAND_SECONDS: Final = 35.0  # longer than statement_timeout, with which Postgres itself gives up
 _SESSION: Final = {
     "application_name": "falgate",
     "timezone": "UTC",
@@ -66,8 +67,10 @@ def driver_url(url: str) -> str:
 class Database:
     """A pool of connections to one Postgres."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, command_seconds: float | None = _COMMAND_SECONDS) -> None:
+        """Give up on a statement after `command_seconds` of silence: a dead connection must not hold up a process."""
         self._url = driver_url(url)
+        self._command_seconds = command_seconds
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.connect,
@@ -81,7 +84,9 @@ class Database:
 
     async def connect(self) -> Plain:
         """A connection outside the pool; the caller closes it."""
-        return await asyncpg.connect(self._url, server_settings=_SESSION, timeout=5)
+        return await asyncpg.connect(
+            self._url, server_settings=_SESSION, timeout=5, command_timeout=self._command_seconds
+        )
 
     async def close(self) -> None:
         """Close every connection of the pool."""
@@ -117,11 +122,15 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def begin_plain(self, *, durable: bool = True) -> AsyncIterator[Plain]:
-        """As `begin`, but asyncpg's own connection, for the hot paths."""
+    async def begin_plain(self, *, durable: bool = True, first: str = "") -> AsyncIterator[Plain]:
+        """As `begin`, but asyncpg's own connection, for the hot paths.
+
+        `first` is a statement of its own that goes out together with BEGIN: a lock, which the snapshots of all that
+        follows are then younger than.
+        """
         async with self._engine.connect() as connection:
             plain = await plain_of(connection)
-            async with _transaction(connection, plain, durable=durable):
+            async with _transaction(connection, plain, durable=durable, first=first):
                 yield plain
 
     async def schema_revision(self) -> str | None:
@@ -145,9 +154,12 @@ async def plain_of(connection: AsyncConnection) -> Plain:
 
 
 @asynccontextmanager
-async def _transaction(connection: AsyncConnection, plain: Plain, *, durable: bool) -> AsyncIterator[None]:
+async def _transaction(
+    connection: AsyncConnection, plain: Plain, *, durable: bool, first: str = ""
+) -> AsyncIterator[None]:
     try:
-        await plain.execute("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off")
+        begin = "BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off"
+        await plain.execute(f"{begin}; {first}" if first else begin)
         yield
     except BaseException:
         await _roll_back(connection, plain)

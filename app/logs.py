@@ -1,5 +1,6 @@
 """Logs: one line an event, text or JSON, and no secret in any of them."""
 
+import json
 import logging
 import re
 import sys
@@ -21,7 +22,8 @@ class _NoSecrets(logging.Formatter):
     def __init__(self, inner: logging.Formatter, secrets: Iterable[str]) -> None:
         super().__init__()
         self._inner = inner
-        self._secrets = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+        spelled = {text for secret in secrets if secret for text in (secret, json.dumps(secret)[1:-1])}
+        self._secrets = sorted(spelled, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         current = request_id.get()

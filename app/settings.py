@@ -173,10 +173,9 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Every value that no log may show."""
         values = (self.fal_key, self.database_url, self.admin_key, self.metrics_key)
-        return tuple(value.get_secret_value() for value in values if value and not self._is_public(value))
-
-    def _is_public(self, value: SecretStr) -> bool:
-        return value.get_secret_value() == SANDBOX
+        texts = [value.get_secret_value() for value in values if value]
+        password = urlsplit(self.database_url.get_secret_value()).password
+        return tuple(text for text in [*texts, password] if text and text != SANDBOX)
 
 
 def load_settings(environ: Mapping[str, str], *, env_file: Path | None = Path(".env"), **fixed: str) -> Settings:

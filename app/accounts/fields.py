@@ -53,9 +53,13 @@ def _written_out(value: Any) -> Any:
 
 def _in_utc(value: datetime) -> datetime:
     """The ends of Python's calendar are left out: asyncpg takes them for Postgres' infinity."""
-    if not 1970 <= value.year <= 9998:  # noqa: PLR2004
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.max.replace(tzinfo=UTC)
+    if not 1970 <= moment.year <= 9998:  # noqa: PLR2004
         raise ValueError("this moment lies outside the years 1970 to 9998")
-    return value.astimezone(UTC)
+    return moment
 
 
 Moment = Annotated[

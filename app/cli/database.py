@@ -73,7 +73,7 @@ def _refuse_second_database() -> None:
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """The database, reached once to be sure of it. Raises Refusal, in words, for whatever it refuses."""
-    db = Database(settings.database_url.get_secret_value(), pool_size=_POOL_SIZE)
+    db = Database(settings.database_url.get_secret_value(), pool_size=_POOL_SIZE, command_seconds=None)
     try:
         await _reach(db)
         yield db

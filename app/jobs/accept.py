@@ -80,11 +80,13 @@ class Acceptance:
         self._zone = zone
 
     async def run(self, plain: Plain, last_used: LastUsed) -> None:
-        """Decide on every member and write what was decided; `outcomes` and `made` hold once it is committed.
+        """Decide on every member and write what was decided, under the quotas' lock, shared.
+
+        `outcomes` and `made` hold once it is committed.
 
         Raises WindowsMissing or RepeatsAtOnce: roll back, and start again with a new one.
         """
-        quoted = self._quote(await find_callers(plain, self.batch, now=self.now, lock=True), last_used)
+        quoted = self._quote(await find_callers(plain, self.batch, now=self.now), last_used)
         if not quoted:
             return
         by_subject = await find_applying(plain, {one.holder for one in quoted.values()}, now=self.now, zone=self._zone)

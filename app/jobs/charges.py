@@ -1,6 +1,7 @@
 """What a job is charged, by what fal said it billed (DESIGN section 4, FAL.md 2.4)."""
 
 from collections.abc import Callable
+from typing import Final
 
 from app.fal import BillableUnits, Failed
 from app.ledger.settles import Charge, Held
@@ -8,7 +9,7 @@ from app.money import ZERO
 
 Charging = Callable[[Held], Charge]
 
-_SERVER_ERROR = 500
+_SERVER_ERROR: Final = 500
 
 
 def void(note: str, *, by: str | None = None) -> Charging:
@@ -18,7 +19,9 @@ def void(note: str, *, by: str | None = None) -> Charging:
 
 def charge_success(billable: BillableUnits | None) -> Charging:
     """The quote, unless fal says that nothing was billed; other units than quoted are marked."""
-    return lambda held: _stated(held, billable) if billable else Charge(usd=held.usd)
+    if billable is None:
+        return lambda held: Charge(usd=held.usd, note="fal did not say what it billed: charged as quoted")
+    return lambda held: _stated(held, billable)
 
 
 def charge_failure(failed: Failed) -> Charging:
@@ -29,14 +32,15 @@ def charge_failure(failed: Failed) -> Charging:
         return lambda _: Charge(usd=ZERO, fal_units=units, note=f"fal answered {code}: never billed")
     if billable is None:
         return lambda _: Charge(usd=ZERO, mark="unstated", note=f"fal answered {code} and did not say what it billed")
-    return lambda held: _stated(held, billable)
+    return lambda held: _stated(held, billable, all_the_same=f"fal answered {code} and billed it all the same")
 
 
-def _stated(held: Held, billable: BillableUnits) -> Charge:
+def _stated(held: Held, billable: BillableUnits, *, all_the_same: str | None = None) -> Charge:
     units = billable.units
     if units is not None and units == ZERO:
         return Charge(usd=ZERO, fal_units=units, note="fal billed nothing")
     if units is not None and units == held.seconds:
-        return Charge(usd=held.usd, fal_units=units)
-    note = f"fal billed {billable.text[:40]} units, {held.seconds.normalize():f} seconds were quoted"
+        return Charge(usd=held.usd, fal_units=units, note=all_the_same)
+    billed, quoted = billable.text[:40], f"{held.seconds.normalize():f}"
+    note = f"fal billed {billed} units, {quoted} seconds were quoted: charged as quoted"
     return Charge(usd=held.usd, fal_units=units, mark="differs", note=note)

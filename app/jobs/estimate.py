@@ -19,7 +19,7 @@ async def estimate(wiring: Wiring, submission: Submission) -> dict[str, Any]:
     now = wiring.clock()
     submission = replace(submission, idempotency_key=None)  # what a job would cost, whether it is there already or not
     async with wiring.db.plain() as plain:
-        row = (await find_callers(plain, [submission], now=now, lock=False))[0]
+        row = (await find_callers(plain, [submission], now=now))[0]
         quoted = quote(submission, row, read_prices(row["prices"]), now=now)
         if isinstance(quoted, Problem):
             raise quoted

@@ -38,11 +38,13 @@ WHERE j.id = a.job_id AND j.attempt_id = a.attempt_id AND j.status IN ('submitti
   AND j.fal_request_id IS NULL
 RETURNING j.attempt_id
 """
-# An answer that is stored a second time, because nobody knew whether the first COMMIT happened, is no stray.
+# No stray: an answer that is stored a second time, because nobody knew whether the first COMMIT happened; and one that
+# comes after an admin has charged the job, since that charge was for it.
 _STRAYS: Final = """
 UPDATE attempts t SET stray_check_at = now()
 WHERE t.id = ANY($1) AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.id = t.job_id AND j.attempt_id = t.id AND j.fal_request_id = t.fal_request_id)
+    SELECT FROM jobs j WHERE j.id = t.job_id AND j.attempt_id = t.id
+      AND (j.fal_request_id = t.fal_request_id OR (j.finished_at IS NOT NULL AND j.charged_usd > 0)))
 RETURNING t.id
 """
 _PUT_BACK: Final = """
@@ -159,18 +161,16 @@ class Moves:
         `queued_at`: fal had it, so its time in `queued` begins anew.
         """
         async with self._db.begin_plain() as plain:
+            moved = await plain.fetchval(_PUT_BACK, job.job_id, job.attempt_id, was, after_seconds, queued_at)
             await plain.execute(_ATTEMPT, job.attempt_id, outcome)
-            return (
-                await plain.fetchval(_PUT_BACK, job.job_id, job.attempt_id, was, after_seconds, queued_at) is not None
-            )
+        return moved is not None
 
     async def unconfirm(self, job: Claimed, outcome: str, *, was: list[str]) -> bool:
         """Nobody knows where it stands; it keeps its fal request id, and is asked about once a minute."""
         async with self._db.begin_plain() as plain:
+            moved = await plain.fetchval(_UNCONFIRM, job.job_id, job.attempt_id, was, UNCONFIRMED_EVERY_SECONDS)
             await plain.execute(_ATTEMPT, job.attempt_id, outcome)
-            return (
-                await plain.fetchval(_UNCONFIRM, job.job_id, job.attempt_id, was, UNCONFIRMED_EVERY_SECONDS) is not None
-            )
+        return moved is not None
 
     async def seen(self, job: Claimed, status: str, *, position: int | None) -> bool:
         """What fal says of where it stands: `submitted` (in its queue) or `running`."""

@@ -13,26 +13,22 @@ from app.catalogue.prices import Price, price_of
 from app.db import Plain
 from app.jobs.request import Submission
 from app.ledger.holds import Amounts
-from app.ledger.locks import SHARED_LOCK
 from app.ledger.quotas import Holder
 from app.problems import Problem
 
 _CALLERS: Final = f"""
-SELECT l.locked, c.*, i.job_id, i.fingerprint,
+SELECT c.*, i.job_id, i.fingerprint,
        CASE WHEN r.n = 1 THEN (
            SELECT json_agg(json_build_array(p.id, p.endpoint, p."when", p.base_seconds::text, p.base_usd::text,
                                             p.usd_per_second::text, p.starts_at))::text
            FROM prices p WHERE p.endpoint = ANY($4) AND p.starts_at <= $3) END AS prices
-FROM (SELECT {{lock}} IS NULL AS locked) l
-CROSS JOIN unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS r (hash, key, n)
+FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS r (hash, key, n)
 LEFT JOIN LATERAL (
     SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
 ) c ON true
 LEFT JOIN idempotency_keys i ON i.user_id = c.user_id AND i.key = r.key
 ORDER BY r.n
 """  # noqa: S608  every part is ours
-_CALLERS_LOCKED: Final = _CALLERS.format(lock=SHARED_LOCK)
-_CALLERS_ONLY: Final = _CALLERS.format(lock="1")
 
 
 class IdempotencyKeyReused(Problem):
@@ -66,13 +62,10 @@ class Quoted:
         return Amounts(usd=self.price.usd(self.submission.seconds), seconds=self.submission.seconds)
 
 
-async def find_callers(plain: Plain, batch: Sequence[Submission], *, now: datetime, lock: bool) -> Sequence[Any]:
-    """Who submits, what their idempotency keys mean, and the prices of what they ask for: one row a member.
-
-    `lock` takes the quotas' lock, shared: from then on no quota changes until the transaction ends.
-    """
+async def find_callers(plain: Plain, batch: Sequence[Submission], *, now: datetime) -> Sequence[Any]:
+    """Who submits, what their idempotency keys mean, and the prices of what they ask for: one row a member."""
     return await plain.fetch(
-        _CALLERS_LOCKED if lock else _CALLERS_ONLY,
+        _CALLERS,
         [submission.secret_hash for submission in batch],
         [submission.idempotency_key for submission in batch],
         now,

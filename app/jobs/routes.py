@@ -1,6 +1,6 @@
 """The jobs' routes: what is asked of a job over HTTP, and nothing else."""
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -39,9 +39,14 @@ from app.wiring import Wired
 plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
+_READ_UNASKED_BYTES: Final = 100_000
+
 
 async def _submission(request: Request, rooms: Rooms, category: Category, secret_hash: bytes) -> Submission:
     """What is asked for, or what is wrong with it; but whoever has no key hears that instead."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
+        await _require_key(rooms, secret_hash)  # a stranger's images are not taken into memory
     try:
         return await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
     except Problem:

@@ -28,7 +28,8 @@ UPDATE attempts SET stray_check_at = now() + make_interval(
 WHERE id IN (SELECT id FROM attempts WHERE stray_check_at <= now() ORDER BY stray_check_at LIMIT $1
              FOR UPDATE SKIP LOCKED)
 RETURNING id, job_id, fal_request_id, status_path, result_path, cancel_path,
-          extract(epoch FROM now() - sent_at)::float8 AS age_seconds
+          extract(epoch FROM now() - greatest(sent_at, (SELECT j.finished_at FROM jobs j WHERE j.id = job_id)))::float8
+              AS age_seconds
 """
 _DONE: Final = "UPDATE attempts SET stray_check_at = NULL WHERE id = $1 AND stray_check_at IS NOT NULL RETURNING id"
 _HELD: Final = f"SELECT {HELD_COLUMNS} FROM jobs j WHERE j.id = $1"  # noqa: S608  ours

@@ -15,7 +15,8 @@ from app.jobs.accept import Acceptance, Accepted, RepeatsAtOnce, SubmitOutcome, 
 from app.jobs.group import Group
 from app.jobs.request import Submission
 from app.jobs.wire import JOB_JSON
-from app.ledger.locks import EXCLUSIVE_LOCK
+from app.ledger.locks import EXCLUSIVE_LOCK, SHARED_LOCK
+from app.ledger.quotas import Applied
 from app.ledger.usage import create_windows
 from app.problems import Problem, Unavailable
 from app.wiring import Wiring
@@ -45,7 +46,8 @@ class Submits:
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Accept it, once committed, or raise what refuses it: KeyUnknown, ModelUnpriced, QuotaExceeded and so on.
 
-        Raises Unavailable when the database is away: nothing was stored.
+        Raises Unavailable when nobody can tell whether it was stored, and the driver's own error (see
+        `is_database_away`) when the database is away: then nothing was.
         """
         try:
             return await self._group(submission)
@@ -54,13 +56,16 @@ class Submits:
             raise
 
     async def _run(self, batch: Sequence[Submission]) -> Sequence[SubmitOutcome | Exception]:
+        missing: Sequence[Applied] = ()
         for _ in range(_TRIES):
             transaction = Acceptance(batch, now=self._wiring.clock(), zone=self._wiring.settings.zone)
             try:
-                async with self._wiring.db.begin_plain() as plain:
+                if missing:
+                    await create_windows(self._wiring.db, missing, now=transaction.now)
+                async with self._wiring.db.begin_plain(first=f"SELECT {SHARED_LOCK}") as plain:
                     await transaction.run(plain, self._last_used)
             except WindowsMissing as signal:
-                await create_windows(self._wiring.db, signal.missing, now=transaction.now)
+                missing = signal.missing
                 continue
             except (RepeatsAtOnce, asyncpg.DeadlockDetectedError):
                 continue

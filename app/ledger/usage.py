@@ -11,7 +11,6 @@ from app.db import Database, Plain
 from app.ids import first_id, new_id
 from app.ledger.locks import EXCLUSIVE_LOCK, SHARED_LOCK
 from app.ledger.quotas import Applied
-from app.ledger.windows import ALWAYS
 
 _CREATE: Final = """
 INSERT INTO quota_usage (id, quota_id, subject, starts_at, ends_at) VALUES ($1, $2, $3, $4, $5)
@@ -21,6 +20,7 @@ _LAST_CHANGE: Final = """
 SELECT max(greatest(created_at, deleted_at)) FROM quotas
 WHERE scope = $1 AND metric = $2 AND "window" IS NOT DISTINCT FROM $3
 """
+_COUNTING_SECONDS: Final = 3600.0  # a lifetime of jobs may have to be counted
 CLOCKS_AGREE_WITHIN: Final = timedelta(minutes=5)
 
 # The ledger reads jobs' rows in this file and in `audit`, nowhere else: which windows a job remembers is written on
@@ -55,7 +55,7 @@ async def create_windows(db: Database, missing: Iterable[Applied], *, now: datet
     """Make the rows of these windows, each counting what was held in it before it had one. Commits."""
     wanted = {(applied.quota.id, applied.subject): applied for applied in missing}
     ordered = [wanted[key] for key in sorted(wanted)]
-    if not await _create(db, ordered, now=now, alone=any(applied.window == ALWAYS for applied in ordered)):
+    if not await _create(db, ordered, now=now, alone=False):
         await _create(db, ordered, now=now, alone=True)
 
 
@@ -77,13 +77,16 @@ async def _create(db: Database, ordered: Sequence[Applied], *, now: datetime, al
 
 
 async def _may_have_jobs(plain: Plain, applied: Applied) -> bool:
-    """Whether jobs may have been held in this window while another quota, or none, was in force.
+    """Whether jobs were held in this window while another quota, or none, was in force.
 
-    If not, a window without a row has no job in it, and making the row needs nobody to stand still.
+    If not, making the row needs nobody to stand still: whoever holds in it needs the row first.
     """
     quota = applied.quota
     changed_at = await plain.fetchval(_LAST_CHANGE, quota.scope, quota.metric, quota.window)
-    return changed_at is None or bool(changed_at > applied.window.starts_at - CLOCKS_AGREE_WITHIN)
+    if changed_at is not None and changed_at <= applied.window.starts_at - CLOCKS_AGREE_WITHIN:
+        return False
+    chosen, values = _jobs_of(applied)
+    return bool(await plain.fetchval(f"SELECT EXISTS (SELECT FROM jobs j WHERE {chosen})", *values))  # noqa: S608
 
 
 async def fill(plain: Plain, applied: Applied, usage_id: UUID) -> None:
@@ -92,11 +95,14 @@ async def fill(plain: Plain, applied: Applied, usage_id: UUID) -> None:
     The quotas' lock must be held exclusively: nothing is being held or settled.
     """
     chosen, values = _jobs_of(applied)
+    window_id = f"${len(values) + 1}::uuid"
     await plain.execute(
-        f"UPDATE jobs j SET quota_usage_ids = quota_usage_ids || ${len(values) + 1}::uuid "  # noqa: S608
-        f"WHERE {chosen} AND NOT quota_usage_ids @> ARRAY[${len(values) + 1}::uuid]",
+        "WITH mine AS MATERIALIZED (SELECT j.id FROM jobs j "  # noqa: S608  locked by id, as everybody does
+        f"WHERE {chosen} AND NOT j.quota_usage_ids @> ARRAY[{window_id}] ORDER BY j.id FOR NO KEY UPDATE) "
+        f"UPDATE jobs j SET quota_usage_ids = j.quota_usage_ids || {window_id} FROM mine WHERE j.id = mine.id",
         *values,
         usage_id,
+        timeout=_COUNTING_SECONDS,
     )
     usage = await count(plain, applied)
     await plain.execute("UPDATE quota_usage SET used = $2, held = $3 WHERE id = $1", usage_id, usage.used, usage.held)
@@ -108,6 +114,7 @@ async def count(plain: Plain, applied: Applied) -> Usage:
     row = await plain.fetchrow(
         f"WITH counted AS (SELECT j.id, j.finished_at FROM jobs j WHERE {chosen}) {_FIGURES}",  # noqa: S608
         *values,
+        timeout=_COUNTING_SECONDS,
     )
     return usage_of(applied.quota.metric, dict(row or {}))
 

@@ -50,8 +50,8 @@ async def get_ready(wired: Wired) -> dict[str, str]:
 async def get_metrics(request: Request, wired: Wired) -> Response:
     """Prometheus' text format.
 
-    Gauges of jobs and dollars come from the database: there any worker answers alike. Counters and timings are
-    those of the process that answers.
+    Gauges of jobs and dollars come from the database: there any worker answers alike. Counters and histograms
+    are those of the process that answers.
     """
     _require_metrics_key(request, wired.settings.metrics_key)
     async with wired.db.reading() as tx:

@@ -48,7 +48,8 @@ def test_a_name_in_lower_case_is_no_setting(tmp_path: Path) -> None:
     [
         "http://a b", "http://h:abc", "http://*", "http://h:99999", "http://h:0", "http://[::1", "http://[x]",
         "http://1.2.3.999", "http://h/a b", "http://h/\u00e4", "http://\u00e4", "http://h?", "http://h#", "http://@h",
-        "http://a:b@h", "ftp://h", "h", "http://", "http:/h", "http://h\n", " http://h", "http://h\\x", f"http://h/{'x' * 2000}",
+        "http://a:b@h", "ftp://h", "h", "http://", "http:/h", "http://h\n", " http://h", "http://h\\x",
+        f"http://h/{'x' * 2000}",
     ],
 )  # fmt: skip
 def test_a_url_that_cannot_be_called_is_refused(url: str, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ class Hand:
         await rest(self.rooms.dispatcher.loop)
 
     async def begin_sending(self) -> None:
-        await self.sql("UPDATE jobs SET next_check_at = now() WHERE status = 'queued'")
+        await self.sql("UPDATE jobs SET next_check_at = least(next_check_at, now()) WHERE status = 'queued'")
         self.rooms.dispatcher._paused_until = 0.0
         await self.rooms.dispatcher._turn(64)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from app.accounts.last_used import LastUsed
 from app.db import Database, Plain
 from app.fal import Completed
 from app.jobs.rooms import Rooms
-from tests.jobs.hand import Hand
+from tests.jobs.hand import Hand, until
 
 DONE = Completed(None, None)
 MOST_MOMENTS = 60
@@ -46,9 +47,9 @@ def mortality(monkeypatch: pytest.MonkeyPatch) -> Mortality:
     begin, plain = Database.begin_plain, Database.plain
 
     @asynccontextmanager
-    async def mortal_begin(db: Database, *, durable: bool = True) -> AsyncIterator[Plain]:
+    async def mortal_begin(db: Database, **how: Any) -> AsyncIterator[Plain]:
         mortal.moment()
-        async with begin(db, durable=durable) as tx:
+        async with begin(db, **how) as tx:
             yield tx
             mortal.moment()  # before COMMIT
         mortal.moment()
@@ -113,10 +114,7 @@ async def _live(hand: Hand, mortality: Mortality) -> None:
         await outside.close()
         with suppress(Killed):
             await turn._turn(64)
-        for _ in range(500):
-            if mortality.is_dead or not turn._working:
-                break
-            await asyncio.sleep(0.002)
+        await until(lambda turn=turn: mortality.is_dead or not turn._working, seconds=30)  # type: ignore[misc]
     hand.fal.during.clear()
     hand.fal.script.clear()
 

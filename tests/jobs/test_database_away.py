@@ -5,25 +5,52 @@ import asyncio
 import asyncpg
 import pytest
 
-from app.db import CommitUnknown, Database
+from app.db import CommitUnknown, Database, Plain
 
 _END_THE_OTHERS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
+_NOBODY_ELSE = """
+SELECT count(*) = 0 FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+async def _wait_for(outside: Plain, condition: str) -> None:
+    for _ in range(3000):
+        if await outside.fetchval(condition):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(condition)
+
+
+async def _until_at(db: Database, query: str) -> None:
+    """Until a connection is in the middle of this query."""
+    outside = await db.connect()
+    await _wait_for(
+        outside,
+        f"SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '{query}%'",  # noqa: S608
+    )
+    await outside.close()
+
 
 async def _end_others(db: Database) -> int:
     outside = await db.connect()
     ended = int(await outside.fetchval(_END_THE_OTHERS))
+    await _wait_for(outside, _NOBODY_ELSE)
     await outside.close()
     return ended
 
 
 async def _fill_pool(db: Database) -> None:
+    everybody = asyncio.Barrier(10)
+
     async def one() -> None:
         async with db.plain() as plain:
-            await plain.execute("SELECT pg_sleep(0.05)")
+            await plain.execute("SELECT 1")
+            await everybody.wait()
 
     await asyncio.gather(*(one() for _ in range(10)))
 
@@ -40,11 +67,11 @@ async def test_after_a_restart_of_postgres_nobody_is_given_a_dead_connection(db:
 async def test_a_connection_that_breaks_in_use_is_not_given_to_another(db: Database) -> None:
     async def sleep() -> None:
         async with db.plain() as plain:
-            await plain.execute("SELECT pg_sleep(5)")
+            await plain.execute("SELECT pg_sleep(60)")
 
     for _ in range(12):  # more often than the pool has places
         sleeping = asyncio.create_task(sleep())
-        await asyncio.sleep(0.03)
+        await _until_at(db, "SELECT pg_sleep(60)")
         await _end_others(db)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await sleeping
@@ -56,7 +83,7 @@ async def test_a_connection_lost_during_commit_leaves_nobody_knowing_whether_it_
         await plain.execute("CREATE TABLE slow (n int)")
         await plain.execute(
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM pg_sleep(5); RETURN NULL; END $$"
+            " $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$"
         )
         await plain.execute(
             "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED"
@@ -68,7 +95,7 @@ async def test_a_connection_lost_during_commit_leaves_nobody_knowing_whether_it_
             await plain.execute("INSERT INTO slow VALUES (1)")
 
     writing = asyncio.create_task(write())
-    await asyncio.sleep(0.2)
+    await _until_at(db, "COMMIT")
     await _end_others(db)
     with pytest.raises(CommitUnknown):
         await writing

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.fal import NotSent, RefusedUs, Unknown
-from tests.jobs.hand import Hand, accepted, rest
+from tests.jobs.hand import Hand, accepted, rest, until
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c020000000b4944415478da6364f80f00010501012718e366"
@@ -74,18 +74,18 @@ async def test_a_probe_under_way_is_the_only_one(hand: Hand) -> None:
     hand.fal.during["submit"] = _until_set(gate)
     for _ in range(5):
         await hand.begin_sending()
-    await asyncio.sleep(0.05)
-    assert hand.fal.count("submit") == 2
     gate.set()
     await rest(hand.rooms.dispatcher.loop)
+    assert hand.fal.count("submit") == 2
 
 
 async def test_retry_after_is_heeded(hand: Hand) -> None:
     await hand.submit()
     hand.fal.answer("submit", RefusedUs(429, "busy", 30))
+    before = time.monotonic()
     await hand.send()
-    assert 25 < hand.rooms.dispatcher._paused_until - time.monotonic() <= 30
-    assert (await hand.sql("SELECT next_check_at > now() + interval '25 s' AS later FROM jobs"))[0]["later"]
+    assert before + 30 <= hand.rooms.dispatcher._paused_until <= time.monotonic() + 30
+    assert (await hand.sql("SELECT next_check_at > created_at + interval '25 s' AS later FROM jobs"))[0]["later"]
 
 
 async def test_one_job_that_fal_always_answers_with_401_holds_up_nobody(hand: Hand) -> None:
@@ -141,18 +141,23 @@ async def test_what_was_claimed_but_not_sent_is_given_back_at_a_stop(hand: Hand)
 
 async def test_a_post_under_way_at_a_stop_is_waited_for(hand: Hand) -> None:
     job_id = await hand.submit()
-    hand.fal.during["submit"] = lambda: asyncio.sleep(0.3)
+    gate = asyncio.Event()
+    hand.fal.during["submit"] = _until_set(gate)
     await hand.begin_sending()
-    await asyncio.sleep(0.05)
-    await hand.rooms.dispatcher.loop.stop(within_seconds=5)
+    await until(lambda: hand.fal.count("submit") == 1)
+    loop = hand.rooms.dispatcher.loop
+    stopping = asyncio.create_task(loop.stop(within_seconds=60))
+    await until(lambda: loop.is_stopping)
+    gate.set()
+    await stopping
     assert await hand.status(job_id) == "submitted"
 
 
 async def test_a_post_that_outlasts_the_stop_is_never_sent_again(hand: Hand) -> None:
     job_id = await hand.submit()
-    hand.fal.during["submit"] = lambda: asyncio.sleep(60)
+    hand.fal.during["submit"] = lambda: asyncio.sleep(3600)
     await hand.begin_sending()
-    await asyncio.sleep(0.05)
+    await until(lambda: hand.fal.count("submit") == 1)
     await hand.rooms.dispatcher.loop.stop(within_seconds=0.2)
     assert await hand.status(job_id) == "submitting"
     hand.fal.during.clear()
@@ -165,14 +170,17 @@ async def test_a_post_that_outlasts_the_stop_is_never_sent_again(hand: Hand) -> 
 async def test_an_answer_that_cannot_be_stored_stands_in_the_log(
     hand: Hand, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tries = []
+
     async def away(*_: object, **__: object) -> bool:
+        tries.append(1)
         raise OSError("the database is away")
 
     monkeypatch.setattr(hand.rooms.dispatcher._moves, "accepted", away)
     await hand.submit()
     hand.fal.answer("submit", accepted("the-request"))
     await hand.begin_sending()
-    await asyncio.sleep(0.3)
+    await until(lambda: bool(tries))
     await hand.rooms.dispatcher.loop.stop(within_seconds=0.1)
     assert "the-request" in caplog.text
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.jobs.loop import Loop
+from tests.jobs.hand import until
 
 
 @asynccontextmanager
@@ -28,8 +29,7 @@ async def test_a_turn_that_raises_is_followed_by_another(error: Exception) -> No
         return 0
 
     async with running(Loop("test", turn, places=1, rest_seconds=0.01)):
-        await asyncio.sleep(0.2)
-    assert len(turns) > 3
+        await until(lambda: len(turns) > 3)
 
 
 async def test_work_that_raises_takes_no_other_work_with_it() -> None:
@@ -49,9 +49,9 @@ async def test_work_that_raises_takes_no_other_work_with_it() -> None:
             loop.start(work(n))
         return len(taken)
 
-    loop = Loop("test", turn, places=2, rest_seconds=5)
+    loop = Loop("test", turn, places=2, rest_seconds=3600)  # a free place is filled without a rest, or never
     async with running(loop):
-        await asyncio.sleep(0.3)  # far less than a rest: a free place is filled at once
+        await until(lambda: len(done) == 5)
     assert sorted(done) == [0, 2, 4, 6, 8]
 
 
@@ -64,43 +64,49 @@ async def test_a_wake_during_a_turn_is_not_forgotten() -> None:
             loop.wake()
         return 0
 
-    loop = Loop("test", turn, places=1, rest_seconds=60)
+    loop = Loop("test", turn, places=1, rest_seconds=3600)
     async with running(loop):
-        await asyncio.sleep(0.05)
-        assert len(turns) == 2
+        await until(lambda: len(turns) == 2)
         loop.wake()
-        await asyncio.sleep(0.05)
-        assert len(turns) == 3
+        await until(lambda: len(turns) == 3)
+    assert len(turns) == 3
 
 
 async def test_a_stop_waits_for_the_turn_under_way_and_for_what_it_starts() -> None:
     done = []
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)
         done.append(1)
 
     async def turn(_free: int) -> int:
-        await asyncio.sleep(0.05)
+        begun.set()
+        await may_go_on.wait()
         loop.start(work())
         return 1
 
     loop = Loop("test", turn, places=1)
     task = asyncio.create_task(loop.run())
-    await asyncio.sleep(0.01)
-    await loop.stop(within_seconds=5)
+    await begun.wait()
+    stopping = asyncio.create_task(loop.stop(within_seconds=60))
+    await until(lambda: loop.is_stopping)
+    may_go_on.set()
+    await stopping
     assert done == [1]
     await task
 
 
 async def test_work_that_outlasts_a_stop_is_cancelled_and_undone_before_the_stop_returns() -> None:
     undone = []
+    begun = asyncio.Event()
 
     async def work() -> None:
         try:
-            await asyncio.sleep(60)
+            begun.set()
+            await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)
             undone.append(1)
 
     async def turn(_free: int) -> int:
@@ -108,6 +114,6 @@ async def test_work_that_outlasts_a_stop_is_cancelled_and_undone_before_the_stop
 
     loop = Loop("test", turn, places=1)
     loop.start(work())
-    await asyncio.sleep(0.01)
+    await begun.wait()
     await loop.stop(within_seconds=0.01)
     assert undone == [1]

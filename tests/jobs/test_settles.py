@@ -12,6 +12,8 @@ EQUAL_TOO = BillableUnits("5.000", Decimal("5.000"))
 ZERO = BillableUnits("0.0", Decimal("0.0"))
 ODD = BillableUnits("3.008", Decimal("3.008"))
 UNREADABLE = BillableUnits("-1e9", None)
+UNTOLD = "fal did not say what it billed: charged as quoted"
+ALL_THE_SAME = "fal answered {} and billed it all the same"
 UNSTATED = "fal answered {} and did not say what it billed"
 
 
@@ -20,15 +22,29 @@ UNSTATED = "fal answered {} and did not say what it billed"
     [
         (succeeded(EQUAL), "settle", "1.40", "5", None, None),
         (succeeded(EQUAL_TOO), "settle", "1.40", "5", None, None),
-        (succeeded(None), "settle", "1.40", None, None, None),
+        (succeeded(None), "settle", "1.40", None, None, UNTOLD),
         (succeeded(ZERO), "void", "0.00", "0", None, "fal billed nothing"),
-        (succeeded(ODD), "settle", "1.40", "3.008", "differs", "fal billed 3.008 units, 5 seconds were quoted"),
-        (succeeded(UNREADABLE), "settle", "1.40", None, "differs", "fal billed -1e9 units, 5 seconds were quoted"),
+        (
+            succeeded(ODD),
+            "settle",
+            "1.40",
+            "3.008",
+            "differs",
+            "fal billed 3.008 units, 5 seconds were quoted: charged as quoted",
+        ),
+        (
+            succeeded(UNREADABLE),
+            "settle",
+            "1.40",
+            None,
+            "differs",
+            "fal billed -1e9 units, 5 seconds were quoted: charged as quoted",
+        ),
         *(
             row
             for code in (400, 422, 499)
             for row in (
-                (failed(code, EQUAL), "settle", "1.40", "5", None, None),
+                (failed(code, EQUAL), "settle", "1.40", "5", None, ALL_THE_SAME.format(code)),
                 (failed(code, ZERO), "void", "0.00", "0", None, "fal billed nothing"),
                 (
                     failed(code, ODD),
@@ -36,7 +52,7 @@ UNSTATED = "fal answered {} and did not say what it billed"
                     "1.40",
                     "3.008",
                     "differs",
-                    "fal billed 3.008 units, 5 seconds were quoted",
+                    "fal billed 3.008 units, 5 seconds were quoted: charged as quoted",
                 ),
                 (failed(code), "void", "0.00", None, "unstated", UNSTATED.format(code)),
             )
@@ -52,7 +68,7 @@ UNSTATED = "fal answered {} and did not say what it billed"
         ),
         # A 200 in the shape of an error, of a request whose status body told of one: no success, so not assumed billed.
         (failed(200), "void", "0.00", None, "unstated", UNSTATED.format(200)),
-        (failed(200, EQUAL), "settle", "1.40", "5", None, None),
+        (failed(200, EQUAL), "settle", "1.40", "5", None, ALL_THE_SAME.format(200)),
         (failed(200, ZERO), "void", "0.00", "0", None, "fal billed nothing"),
     ],
     ids=str,

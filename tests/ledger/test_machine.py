@@ -399,6 +399,8 @@ class Machine(RuleBasedStateMachine):
         if job.status == "unconfirmed":
             assert known
             job.status, job.at_fal = "submitted", True
+        elif job.charged_usd:
+            assert known  # an admin has charged the job: that was for this request
         else:
             assert not known
             self.strays.append(job_id)
@@ -496,6 +498,7 @@ class Machine(RuleBasedStateMachine):
             return
         if job.status == "queued":
             self.end(job, "canceled")
+            job.cancel = True
         assert status == (200 if job.status == "canceled" else 202)
         job.cancel = job.cancel or job.is_open
 
