@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Mapping
 from functools import cache
 from importlib.resources import files
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -119,6 +119,20 @@ class Settings(BaseSettings):
     def _split_origins(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_proxies(cls, value: str) -> str:
+        """Anything else would be taken for the name of a proxy, and never match."""
+        if value.strip() == "*":
+            return "*"
+        try:
+            for part in value.split(","):
+                ip_network(part.strip())
+        except ValueError:
+            message = "must be addresses and networks (such as 172.16.0.0/12) with commas between, or * alone"
+            raise ValueError(message) from None
+        return value
+
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -201,7 +215,9 @@ def _values_of(source: Mapping[str, str], *, but: Container[str] = ()) -> dict[s
     wanted = [name for name in Settings.model_fields if name not in but]
     values = {name: source[name.upper()] for name in wanted if source.get(name.upper())}
     for name in SECRETS:
-        if name.lower() in wanted and name.lower() not in values and (path := source.get(f"{name}_FILE")):
+        if name.lower() in wanted and (path := source.get(f"{name}_FILE")):
+            if name.lower() in values:
+                raise SettingsError(f"{name} and {name}_FILE are both set: leave one of them out.")
             values[name.lower()] = _read_secret(name, path)
     return values
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, TypedDict
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import click
@@ -61,6 +62,13 @@ def dsn_of(server: EmbeddedPostgres, *, is_sandbox: bool) -> str:
         return server.dsn()
     server.ensure_database(_SANDBOX_DATABASE)
     return server.dsn(_SANDBOX_DATABASE)
+
+
+def place_of(url: str) -> str:
+    """The host and the name in a DATABASE_URL, and nothing else of it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["this machine"])[0]
+    return f"{host}/{parts.path.removeprefix('/')}"
 
 
 def _refuse_second_database() -> None:

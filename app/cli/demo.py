@@ -134,7 +134,7 @@ async def _show(settings: Settings, tour: Tour) -> bool:
     before = await tour.read_quota(person)
     click.echo("\nAsking for two videos, and following their events:")
     jobs = await tour.ask_for_videos(person)
-    click.echo("\nSaved:")
+    click.echo("\nSaved (each http link lives as long as its sandbox: here until the demo ends):")
     for kind, job in jobs.items():
         await tour.save_video(job, VIDEOS / f"{kind}.mp4")
     click.echo("\nWhat it cost:")

@@ -2,23 +2,27 @@
 
 import asyncio
 import logging
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
 import click
 
 from app.cli.boxed_fal import running_sandbox
-from app.cli.database import Decided, Given, embedded_option, open_database, settings_with_database
+from app.cli.database import Decided, Given, embedded_option, open_database, place_of, settings_with_database
 from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
 from app.cli.server import Server, Workers, listen, uvicorn_config
 from app.logs import set_up_logs
-from app.settings import from_environment
+from app.settings import Settings, from_environment
 
 log = logging.getLogger("falgate")
+
+_FALS_OWN: Final = re.compile(r"[^:]+:[^:]+")
 
 
 @click.command
@@ -66,11 +70,20 @@ def _fal_of(given: Given) -> Iterator[Given]:
         yield Given(from_environment(**decided), decided)
 
 
+def _say_what_is_used(settings: Settings) -> None:
+    """The host of each, and no secret: whoever mixed up two installations sees it in the first line."""
+    fal, database = urlsplit(settings.fal_queue_url).netloc, place_of(settings.database_url.get_secret_value())
+    log.info("fal is %s, the database is %s", fal, database)
+    if not settings.is_sandbox and not _FALS_OWN.fullmatch(settings.fal_key.get_secret_value()):
+        log.warning("FAL_KEY does not look like fal's id:secret")
+
+
 def _serve_here(given: Given) -> None:
     from app.main import create_app  # noqa: PLC0415  a supervisor of workers carries none of it
 
     app = create_app(given.settings)
     with listen(given.settings.host, given.settings.port) as listener:
+        _say_what_is_used(given.settings)
         Server(uvicorn_config(app, given.settings)).run([listener])
 
 
@@ -79,6 +92,7 @@ def _serve_in_workers(given: Given, workers: int) -> None:
 
     hand_down(given.decided)
     with listen(given.settings.host, given.settings.port) as listener:
+        _say_what_is_used(given.settings)
         supervisor = Workers(uvicorn_config("app.cli.worker:make_app", given.settings, workers=workers), listener)
         supervisor.run()
     if supervisor.has_failed:

@@ -19,11 +19,13 @@ from app.cli.refusals import Refusal
 TEAM: Final = {"name": "Demo", "external_id": "falgate-demo"}
 USER: Final = {"name": "Ann", "email": "ann@demo.falgate.example", "external_id": "falgate-demo-ann"}
 DAILY_USD: Final = Decimal("28.00")
-TWO_VIDEOS_USD: Final = Decimal("2.80")
+ENOUGH_USD: Final = Decimal("14.00")
+"""What the demo or the journeys of the README ask for, once."""
 VIDEOS: Final = {
     "text-to-video": {"prompt": "a paper boat on a quiet lake at dawn", "duration": "5"},
     "image-to-video": {"prompt": "the colours begin to flow", "duration": "5"},
 }
+_IN_WORDS: Final = {"hold": "promised", "settle": "charged", "void": "given back"}
 _ENDED: Final = {"succeeded", "failed", "canceled"}
 
 
@@ -85,10 +87,11 @@ class Tour:
             scope = {"scope": "user", "scope_id": person.user_id, "metric": "usd", "window": "day"}
             body = scope | {"maximum": str(DAILY_USD)}
             await self._call("POST", "/v1/quotas", headers=self._admin, json=body)
-        elif Decimal(standing["remaining"]) < TWO_VIDEOS_USD:
+        elif Decimal(standing["remaining"]) < ENOUGH_USD:
             maximum = Decimal(standing["used"]) + Decimal(standing["held"]) + DAILY_USD
             path = f"/v1/quotas/{standing['quota_id']}"
             await self._call("PATCH", path, headers=self._admin, json={"maximum": str(maximum)})
+            _tell("quota", f"raised from {standing['maximum']} to {maximum} USD a day, as earlier demos used it up")
 
     async def _find_quota(self, person: Person) -> dict[str, Any] | None:
         me = await self._call("GET", "/v1/me", headers=person.headers)
@@ -142,13 +145,15 @@ class Tour:
         link = _write(path, answer.content)
         click.echo(f"  {path}  ({len(answer.content):,} bytes)")
         click.echo(f"      {link}")
-        click.echo(f"      {url} (as long as the sandbox runs)")
+        click.echo(f"      {url}")
 
     async def tell_cost(self, person: Person, kind: str, job: Mapping[str, Any]) -> None:
         """The job's entries in the ledger, oldest first."""
         entries = await self._call("GET", f"/v1/jobs/{job['id']}/entries", headers=person.headers)
-        told = ", ".join(f"{entry['kind']} {entry['amount_usd']}" for entry in reversed(entries["data"]))
-        click.echo(f"  {kind:<16}{job['charged_usd']} USD for {job['seconds']:g} s  (ledger: {told})")
+        told = (
+            f"{entry['amount_usd']} {_IN_WORDS.get(entry['kind'], entry['kind'])}" for entry in entries["data"][::-1]
+        )
+        click.echo(f"  {kind:<16}{job['charged_usd']} USD for {job['seconds']:g} s: {', '.join(told)}")
 
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         answer = await self._http.request(method, path, **request)

@@ -203,7 +203,7 @@ async def get_jobs(request: Request, caller: Calling, wired: Wired) -> Response:
     | responses(401, 403, 404, 409, 422, 503),
 )
 async def post_cancel(id: str, caller: Calling, rooms: InRooms) -> Response:  # noqa: A002  the Contract's name
-    """Free while queued; afterwards fal is asked, and what it bills is charged."""
+    """Free while queued; afterwards fal is asked, and it may finish and be charged all the same."""
     status, body = await cancel_job(rooms, caller, _job_id(id))
     return json_response(body, status=status)
 

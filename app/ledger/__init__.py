@@ -2,7 +2,7 @@
 
 A job's money moves like this, and each arrow happens once:
 
-    hold ──► settle   what fal billed is charged
+    hold ──► settle   the quote is charged, unless fal billed nothing
          └─► void     nothing is charged, the promise is given back
     (beside them: overage, a bill of a fal request that was not its job's current one; adjustment, a correction)
 

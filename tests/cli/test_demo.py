@@ -31,7 +31,7 @@ def test_twice_in_a_folder_with_a_space(tmp_path: Path) -> None:
         video = folder / "data" / "demo" / f"{kind}.mp4"
         assert video.read_bytes()[4:8] == b"ftyp"
         assert video.as_uri() in first.out
-        assert re.search(rf"{kind} +1\.40 USD for 5 s  \(ledger: hold 1\.40, settle 1\.40\)", first.out)
+        assert re.search(rf"{kind} +1\.40 USD for 5 s: 1\.40 promised, 1\.40 charged\n", first.out)
         statuses = re.findall(rf" s  {kind} +([a-z]+)", first.out)
         assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
     assert "before      28.00 USD left of 28.00 a day" in first.out
@@ -68,12 +68,13 @@ def staying(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's calls are made with curl")
 def test_the_calls_of_the_readme_and_of_make_run_work(tmp_path: Path) -> None:
+    """Twice: they make what they need under names of their own."""
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
     assert len(blocks) >= 9
     (tmp_path / ".curlrc").write_text("fail-with-body\n")
     with staying(tmp_path) as (popen, said):
         pasted = said[said.index("  curl") :].replace("And this,", "# And this,")
-        program = BASH + pasted + "\n" + "\n".join(blocks)
+        program = BASH + pasted + "\n" + "\n".join(blocks * 2)
         done = subprocess.run(
             ["bash"],
             input=program,

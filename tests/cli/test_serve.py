@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.cli.database import place_of
 from tests.cli.commands import falgate, real, serving
 from tests.conftest import ADMIN_KEY, FAL_KEY
 from tests.embedded.owners import descendants, query, wait_for
@@ -113,6 +114,25 @@ def test_a_newer_schema_is_one_warning(database_url: str, tmp_path: Path) -> Non
         assert gateway.get("/health/ready").status_code == 200
         assert gateway.log.count("newer than") == 1
         assert "WARNING" in gateway.log
+
+
+def test_it_says_at_once_which_fal_and_which_database_it_uses(database_url: str, tmp_path: Path) -> None:
+    settings = real(database_url, FAL_QUEUE_URL="http://127.0.0.1:1/fal")
+    place = database_url.rpartition("@")[2].partition("?")[0].removeprefix("postgresql:///")
+    with serving(folder=tmp_path, **settings) as gateway:
+        (line,) = (line for line in gateway.log.splitlines() if "fal is 127.0.0.1:1, the database is " in line)
+        assert " INFO " in line
+        assert line.endswith(place)
+        assert "id:secret" not in gateway.log
+    with serving(folder=tmp_path, **(settings | {"FAL_KEY": "canary-without-a-colon"})) as gateway:
+        assert gateway.log.count("FAL_KEY does not look like fal's id:secret") == 1
+        assert "canary" not in gateway.log
+
+
+def test_the_place_of_a_database_holds_no_password() -> None:
+    assert place_of("postgresql://ann:canary@db.example:5432/falgate?sslmode=require") == "db.example:5432/falgate"
+    assert place_of("postgresql:///falgate?host=/run/pg&password=canary") == "/run/pg/falgate"
+    assert place_of("postgresql:///falgate") == "this machine/falgate"
 
 
 def test_answers_and_logs_name_no_server_and_no_secret(database_url: str, tmp_path: Path) -> None:

@@ -34,9 +34,22 @@ def test_a_file_of_the_env_file_is_not_read_when_the_environment_decides(tmp_pat
     assert settings.fal_key.get_secret_value() == FAL_KEY
 
 
-def test_in_one_source_the_value_wins_over_the_file(secret: str, tmp_path: Path) -> None:
-    settings = load(tmp_path, "", FAL_KEY="from:value", FAL_KEY_FILE=secret)
-    assert settings.fal_key.get_secret_value() == "from:value"
+def test_a_value_and_a_file_in_one_source_are_refused(secret: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^FAL_KEY and FAL_KEY_FILE are both set: leave one of them out\.$"):
+        load(tmp_path, "", FAL_KEY="from:value", FAL_KEY_FILE=secret)
+    with pytest.raises(SettingsError, match="ADMIN_KEY and ADMIN_KEY_FILE are both set"):
+        load(tmp_path, f"ADMIN_KEY={'a' * 24}\nADMIN_KEY_FILE={secret}\n", FAL_KEY=FAL_KEY)
+
+
+@pytest.mark.parametrize("proxies", ["*", "127.0.0.1", "172.16.0.0/12, ::1,fd00::/8"])
+def test_proxies_are_taken_by_their_addresses(proxies: str, tmp_path: Path) -> None:
+    assert load(tmp_path, "", FAL_KEY=FAL_KEY, FORWARDED_ALLOW_IPS=proxies).forwarded_allow_ips == proxies
+
+
+@pytest.mark.parametrize("proxies", ["nginx", "10.0.0.1/8", "127.0.0.1,", "*,127.0.0.1", "1.2.3.999", "10.0.0.0/33"])
+def test_a_proxy_that_could_never_match_is_refused(proxies: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^FORWARDED_ALLOW_IPS must be addresses and networks [^\n]+ alone\.$"):
+        load(tmp_path, "", FAL_KEY=FAL_KEY, FORWARDED_ALLOW_IPS=proxies)
 
 
 def test_a_name_in_lower_case_is_no_setting(tmp_path: Path) -> None:
