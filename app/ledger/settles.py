@@ -1,4 +1,4 @@
-"""Giving holds back: settled at what fal billed, or voided; and what is booked beside a hold."""
+"""Giving holds back: settled by what fal billed, or voided; and what is booked beside a hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
