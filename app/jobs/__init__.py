@@ -11,12 +11,25 @@
      fal refused us    answer lost; silent;   the answer came late │
                        fal no longer knows it ──► an admin resolves┘
 
+(and `submitting` ──► failed, when fal refuses the input itself)
+
 What always holds
 - A row is its own queue entry: what is due is `status` and `next_check_at`, claimed with SKIP LOCKED; the claim
-  moves `next_check_at` and so is the lease. Leases use the database's clock.
-- `submitting` and the attempt's row are committed before the POST; an answer is stored on its attempt whenever it
-  comes; the job moves only by compare-and-set on status and attempt.
+  moves `next_check_at` and so is the lease. Leases use the database's clock. A lease to send outlasts every call to
+  fal; one to check is the interval, since a check may be made twice and moves the job once.
+- `submitting` and the attempt's row are committed before the POST, and no POST goes out more than 5 s after; an answer
+  is stored on its attempt whenever it comes; the job moves only by compare-and-set on status and attempt.
 - A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer or for an admin.
+- A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
+- A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
+- A cancel is remembered whatever the status; a job that ended well all the same is charged.
 - A job ends in `ending.py`, whoever noticed; ended means `finished_at` is set.
-- Callers' reads never call fal, and never write.
+- Callers' reads never call fal, and never write. No transaction is open while fal is called.
+
+Where things are
+- in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
+- at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
+  take rows by `claims` and move them by `moves`
+- the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
+- out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

@@ -230,7 +230,7 @@ async def get_entries(id: str, caller: Calling, wired: Wired, listing: Listing) 
     responses=answers_job({200: "The job, ended."}) | responses(401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def post_resolve(id: str, resolution: Resolution, actor: Admin, rooms: InRooms) -> Response:  # noqa: A002
-    """For admins, when nobody can tell what became of a job: `charge` what is held or what you say, or `void` the promise."""
+    """For admins, when nobody can tell what became of a job: `charge` it, at what is held or you say, or `void` it."""
     return json_response(await resolve_job(rooms, actor, _job_id(id), resolution))
 
 
