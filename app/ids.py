@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -27,11 +27,6 @@ def new_id(now: datetime) -> UUID:
 def first_id(moment: datetime) -> UUID:
     """The least id that `new_id` can give at `moment`: a period of time becomes a range of ids."""
     return UUID(int=max(0, _milliseconds(moment)) << 80)
-
-
-def made_at(made: UUID) -> datetime:
-    """When `new_id` made it, to the millisecond."""
-    return datetime.fromtimestamp((made.int >> 80) / 1000, UTC)
 
 
 def show(prefix: str, made: UUID) -> str:

@@ -13,8 +13,6 @@ from app.ledger.windows import Kind, Window, window_at
 
 Scope = Literal["organization", "team", "user", "key", "end_user"]
 Metric = Literal["usd", "seconds", "jobs", "in_flight"]
-SCOPES: Final[tuple[Scope, ...]] = ("organization", "team", "user", "key", "end_user")
-METRICS: Final[tuple[Metric, ...]] = ("usd", "seconds", "jobs", "in_flight")
 
 
 @dataclass(frozen=True, slots=True)
