@@ -72,6 +72,7 @@ class Job:
     claimed: ToSend | None = None
     at_fal: bool = False
     row: dict[str, Any] | None = None  # as it was when it ended
+    let_go_at: datetime | None = None  # fal had it and never started it: its time in `queued` began anew
 
     @property
     def is_open(self) -> bool:
@@ -478,6 +479,7 @@ class Machine(RuleBasedStateMachine):
         if answer in said or answer == "trouble":
             job.status = "unconfirmed" if is_late else said.get(answer, job.status)
         elif answer == "deadline":
+            job.let_go_at = self.clock.now
             self.put_back(job)
         else:
             is_success, is_free = answer == "succeeded", answer == "5xx" or bill == "0"
@@ -534,7 +536,8 @@ class Machine(RuleBasedStateMachine):
     def those_that_waited_too_long_end(self) -> None:
         self.run(end_overdue(self.house.wiring, self.house.rooms.endings))
         for job in self.model.jobs.values():
-            if job.status == "queued" and job.held_at < self.clock.now - timedelta(seconds=QUEUE_SECONDS):
+            since = job.let_go_at or job.held_at
+            if job.status == "queued" and since < self.clock.now - timedelta(seconds=QUEUE_SECONDS):
                 self.end(job, "failed")
 
     @rule(number=st.integers(0, 99), usd=st.sampled_from(["-0.40", "0.28", "0"]), seconds=st.sampled_from([-1, 0, 2]))
