@@ -44,7 +44,8 @@ _STRAYS: Final = """
 UPDATE attempts t SET stray_check_at = now()
 WHERE t.id = ANY($1) AND NOT EXISTS (
     SELECT FROM jobs j WHERE j.id = t.job_id AND j.attempt_id = t.id
-      AND (j.fal_request_id = t.fal_request_id OR (j.finished_at IS NOT NULL AND j.charged_usd > 0)))
+      AND (j.fal_request_id = t.fal_request_id
+           OR EXISTS (SELECT FROM entries e WHERE e.job_id = j.id AND e.kind = 'settle')))
 RETURNING t.id
 """
 _PUT_BACK: Final = """

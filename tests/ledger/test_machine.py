@@ -72,6 +72,7 @@ class Job:
     claimed: ToSend | None = None
     at_fal: bool = False
     row: dict[str, Any] | None = None  # as it was when it ended
+    is_settled: bool = False  # by an admin who charged it
     let_go_at: datetime | None = None  # fal had it and never started it: its time in `queued` began anew
 
     @property
@@ -401,7 +402,7 @@ class Machine(RuleBasedStateMachine):
         if job.status == "unconfirmed":
             assert known
             job.status, job.at_fal = "submitted", True
-        elif job.charged_usd:
+        elif job.is_settled:
             assert known  # an admin has charged the job: that was for this request
         else:
             assert not known
@@ -530,6 +531,9 @@ class Machine(RuleBasedStateMachine):
             assert job.status == "unconfirmed"
             given = resolution.amount_usd if resolution.amount_usd is not None else job.usd
             self.end(job, "failed", given if outcome == "charge" else Decimal(0))
+            job.is_settled = outcome == "charge" and given > 0
+            if outcome == "void" and job.at_fal:
+                self.strays.append(job_id)  # voided, yet fal has it: what it bills all the same is booked
             job.at_fal = False
 
     @rule()
