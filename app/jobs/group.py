@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Histogram
 
-from app.db import CommitUnknown, is_database_away
+from app.db import is_database_away
 
 Member = TypeVar("Member")
 Outcome = TypeVar("Outcome")
@@ -55,7 +55,7 @@ class Group(Generic[Member, Outcome]):
         try:
             outcomes = await self._run([member for member, _ in batch])
         except Exception as error:  # noqa: BLE001  whatever it is, it belongs to the members
-            if len(batch) > 1 and not (is_database_away(error) or isinstance(error, CommitUnknown)):
+            if len(batch) > 1 and not is_database_away(error):
                 for one in batch:
                     await self._serve([one])
                 return

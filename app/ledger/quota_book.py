@@ -15,7 +15,7 @@ from app.db import Tx, plain_of
 from app.http import Page
 from app.ids import new_id, parse, show
 from app.ledger.locks import lock_quotas
-from app.ledger.quotas import Applied, Quota, Scope
+from app.ledger.quotas import Applied, Scope, quota_of
 from app.ledger.shapes import QuotaBody, QuotaPatch, QuotaQuery, QuotaShown
 from app.ledger.tables import quota_usage, quotas
 from app.ledger.usage import CLOCKS_AGREE_WITHIN, fill
@@ -209,17 +209,8 @@ async def _refill_default(tx: Tx, deleted: dict[str, Any], *, now: datetime) -> 
         )
     )
     for row in found.mappings().all():
-        quota = Quota(
-            row["id"],
-            row["scope"],
-            row["scope_id"],
-            row["metric"],
-            row["window"],
-            row["maximum"],
-            row["created_at"],
-        )
         window = Window(row["starts_at"], row["ends_at"])
-        await fill(plain, Applied(quota, row["subject"], window, row["usage_id"]), row["usage_id"])
+        await fill(plain, Applied(quota_of(row), row["subject"], window, row["usage_id"]), row["usage_id"])
 
 
 async def _log(

@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.db import Plain
-from app.ledger.windows import Kind, Window, window_at
+from app.ledger.windows import ALWAYS, KINDS, Kind, Window, window_at
 
 Scope = Literal["organization", "team", "user", "key", "end_user"]
 Metric = Literal["usd", "seconds", "jobs", "in_flight"]
@@ -76,19 +76,17 @@ BySubject = Mapping[tuple[Scope, str], list[Applied]]
 async def find_applying(plain: Plain, holders: Iterable[Holder], *, now: datetime, zone: ZoneInfo) -> BySubject:
     """Every live quota of these holders with its window at `now`, by `(scope, subject)`, in one statement."""
     asked = sorted({scope for holder in holders for scope in holder.scopes()})
-    windows: dict[str | None, Window] = {None: window_at(None, now, zone)}
-    for kind in ("minute", "hour", "day", "week", "month", "lifetime"):
-        windows[kind] = window_at(kind, now, zone)
+    windows: dict[str | None, Window] = {None: ALWAYS} | {kind: window_at(kind, now, zone) for kind in KINDS}
     rows = await plain.fetch(
         _APPLYING,
         [scope for scope, _, _ in asked],
         [scope_id for _, scope_id, _ in asked],
         [subject for _, _, subject in asked],
-        *(windows[kind].starts_at for kind in ("minute", "hour", "day", "week", "month")),
+        *(windows[kind].starts_at for kind in KINDS if kind != "lifetime"),
     )
     applied: dict[tuple[Scope, str], dict[tuple[str, str | None], Applied]] = {}
     for row in sorted(rows, key=lambda row: row["scope_id"]):  # the default first, its own replaces it
-        quota = _quota(row)
+        quota = quota_of(row)
         applied.setdefault((quota.scope, row["subject"]), {})[quota.metric, quota.window] = Applied(
             quota, row["subject"], windows[quota.window], row["usage_id"]
         )
@@ -101,7 +99,8 @@ def applying_to(holder: Holder, by_subject: BySubject) -> list[Applied]:
     return [applied for subject in subjects for applied in by_subject.get(subject, ())]
 
 
-def _quota(row: Any) -> Quota:
+def quota_of(row: Any) -> Quota:
+    """A row with the columns of quotas."""
     return Quota(
         row["id"],
         row["scope"],
