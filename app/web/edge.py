@@ -73,22 +73,20 @@ class _Limited:
 
     async def __call__(self) -> Message:
         if self._announced > self._limit:
-            await self._refuse()
+            await self._refuse(is_coming=not self._sends_when_told)
         message = await self._receive()
         self._received += len(message.get("body", b""))
         if self._received > self._limit:
-            await self._refuse()
+            await self._refuse(is_coming=message.get("more_body", False))
         return message
 
-    async def _refuse(self) -> None:
+    async def _refuse(self, *, is_coming: bool) -> None:
         """Read some of the rest first: a client that is still writing would never see the answer."""
-        is_coming = not (self._sends_when_told and self._received == 0)
         self._announced = 0
         while is_coming and self._received <= self._drain_bytes:
             message = await self._receive()
             self._received += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                break
+            is_coming = message.get("more_body", False)
         raise BodyTooLarge(
             f"This route takes a body of at most {self._limit} bytes.",
             headers={"Connection": "close"},

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import ADMIN_KEY
 from tests.gateway import Gateway, Person
 
 from .wire import head, send
@@ -214,6 +215,25 @@ async def ask_large(gateway: Gateway, person: Person, path: str, body: bytes, *,
     headers = person.headers | {"Content-Type": "application/json"}
     async with nothing_written(gateway):
         return await gateway.client.post(path, content=pieces() if chunked else body, headers=headers)
+
+
+async def test_a_body_that_is_all_here_when_it_is_refused_is_not_waited_for(gateway: Gateway) -> None:
+    """The message that goes over the limit may be the last one: the next one would be the caller hanging up."""
+    messages = [{"type": "http.request", "body": b"x" * 1_000_001, "more_body": False}]
+    answered: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop()  # a second call is an error
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"authorization", f"Bearer {ADMIN_KEY}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/teams", "raw_path": b"/v1/teams", "query_string": b"",
+             "headers": headers, "app": gateway.app, "http_version": "1.1", "scheme": "http", "root_path": "",
+             "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}  # fmt: skip
+    await gateway.app(scope, receive, send)
+    assert answered[0]["status"] == 413
 
 
 async def test_a_large_image_is_taken(gateway: Gateway, ann: Person) -> None:
