@@ -28,7 +28,7 @@ MOMENT: Final = TIMESTAMP(timezone=True)
 Tx: TypeAlias = AsyncConnection
 Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 """The migration that this code was written for."""
 
 _COMMAND_SECONDS: Final = 35.0  # longer than statement_timeout, with which Postgres itself gives up

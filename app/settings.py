@@ -19,12 +19,16 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 SANDBOX: Final = "sandbox"
 _FOREIGN_PREFIXES: Final = ("POSTGRES_", "COMPOSE_")  # docker compose reads the same .env
 _ADMIN_KEY_LENGTH: Final = 24
+_SECRET_KEY_LENGTH: Final = 32
 _FAL_KEY_LENGTH: Final = 1000  # what app.fal sends
 _URL: Final = re.compile(r"[!-~]{1,2000}")
 _HOST: Final = re.compile(r"[a-z0-9._:-]+")
 _ADDRESS: Final = re.compile(r".*:.*|\d+\.\d+\.\d+\.\d+")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
-SECRETS: Final = ("FAL_KEY", "DATABASE_URL", "ADMIN_KEY", "METRICS_KEY")
+SECRETS: Final = ("FAL_KEY", "FAL_ADMIN_KEY", "DATABASE_URL", "ADMIN_KEY", "SECRET_KEY", "METRICS_KEY")
+
+
+FAL_URLS: Final = ("fal_queue_url", "fal_rest_url", "fal_api_url")
 
 
 class SettingsError(Exception):
@@ -71,10 +75,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     fal_key: SecretStr
+    fal_admin_key: SecretStr | None = None
     fal_queue_url: HttpUrl = "https://queue.fal.run"
+    fal_rest_url: HttpUrl = "https://rest.fal.ai"
+    fal_api_url: HttpUrl = "https://api.fal.ai/v1"
+    fal_concurrency: int | None = Field(None, ge=1, le=10_000)
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=3, le=500)
     admin_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
     public_url: HttpUrl | None = None
     timezone: str = "UTC"
     host: str = "127.0.0.1"
@@ -85,7 +94,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(5, gt=0, le=300)
     start_seconds: int = Field(3600, ge=2)
     job_deadline_seconds: int = Field(3600, ge=1)
+    unconfirmed_seconds: int = Field(600, ge=1)
     queue_seconds: int = Field(86400, ge=1)
+    webhook_allow_private: bool = False
     metrics_key: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -166,6 +177,19 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("fal_admin_key")
+    @classmethod
+    def _fal_admin_key_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else cls._fal_key_given(value)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _secret_key_is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < _SECRET_KEY_LENGTH:
+            message = "must have at least 32 characters, such as `openssl rand -hex 32` prints"
+            raise ValueError(message)
+        return value
+
     @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:
         if self.poll_seconds > self.job_deadline_seconds:
@@ -186,7 +210,14 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every value that no log may show."""
-        values = (self.fal_key, self.database_url, self.admin_key, self.metrics_key)
+        values = (
+            self.fal_key,
+            self.fal_admin_key,
+            self.database_url,
+            self.admin_key,
+            self.secret_key,
+            self.metrics_key,
+        )
         texts = [value.get_secret_value() for value in values if value]
         password = urlsplit(self.database_url.get_secret_value()).password
         return tuple(text for text in [*texts, password] if text and text != SANDBOX)
@@ -271,10 +302,11 @@ def _read_secret(name: str, path: str) -> str:
 
 
 def _refuse_sandbox_with_urls(values: Mapping[str, str], fixed: Mapping[str, str]) -> None:
-    if values.get("fal_key") == SANDBOX and "fal_queue_url" in values and "fal_queue_url" not in fixed:
+    given = [name.upper() for name in FAL_URLS if name in values and name not in fixed]
+    if values.get("fal_key") == SANDBOX and given:
         raise SettingsError(
-            "FAL_KEY=sandbox means the built-in fal: remove FAL_QUEUE_URL, "
-            "or set FAL_KEY to the key of the fal that it names."
+            f"FAL_KEY=sandbox means the built-in fal: remove {' and '.join(given)}, "
+            "or set FAL_KEY to the key of the fal that is meant."
         )
 
 

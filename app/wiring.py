@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.db import Database
-from app.fal import Queue
+from app.fal import Platform, Queue, trust
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -24,6 +24,7 @@ class Wiring:
     settings: Settings
     db: Database
     fal: Queue
+    platform: Platform
     catalogue: Catalogue
     metrics: Metrics
     clock: Callable[[], datetime]
@@ -36,10 +37,14 @@ def utc_now() -> datetime:
 
 def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiring:
     """Make everything that `settings` describe; nothing is connected yet."""
+    tls = trust()
     return Wiring(
         settings=settings,
         db=Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size),
-        fal=Queue(fal_key=settings.fal_key, queue_url=settings.fal_queue_url),
+        fal=Queue(fal_key=settings.fal_key, queue_url=settings.fal_queue_url, tls=tls),
+        platform=Platform(
+            fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url, tls=tls
+        ),
         catalogue=load_catalogue(),
         metrics=Metrics(),
         clock=clock,
@@ -49,6 +54,7 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
 async def unwire(wiring: Wiring) -> None:
     """Close every connection."""
     await wiring.fal.aclose()
+    await wiring.platform.aclose()
     await wiring.db.close()
 
 

@@ -14,13 +14,16 @@ from app.embedded import EmbeddedPostgres
 from app.settings import Settings, load_settings
 
 ADMIN_KEY = "admin-key-of-the-tests-0001"
+SECRET_KEY = "secret-key-of-the-tests-000000000001"
 FAL_KEY = "canary-fal-key-id:canary-fal-key-secret"
 _numbers = itertools.count()
 
 
 def settings_for(database_url: str, **more: str) -> Settings:
     """Settings as a test wants them; nothing is read from this machine's environment."""
-    given = {"FAL_KEY": FAL_KEY, "DATABASE_URL": database_url, "ADMIN_KEY": ADMIN_KEY}
+    nobody = "http://127.0.0.1:9"  # no test calls the real fal
+    given = {"FAL_KEY": FAL_KEY, "DATABASE_URL": database_url, "ADMIN_KEY": ADMIN_KEY, "SECRET_KEY": SECRET_KEY}
+    given |= {"FAL_QUEUE_URL": nobody, "FAL_REST_URL": nobody, "FAL_API_URL": nobody}
     given |= {name.upper(): value for name, value in more.items()}
     return load_settings(given, env_file=None)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import app
+from app.cli.database import Decided
 from app.cli.refusals import Refusal
 
 _PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL")
@@ -38,3 +39,8 @@ def running_sandbox(*options: str) -> Iterator[str]:
                 process.wait(_END_WITHIN_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def urls_of(fal_url: str) -> Decided:
+    """The settings that name this sandbox wherever the real fal would be called."""
+    return {"fal_queue_url": fal_url, "fal_rest_url": fal_url, "fal_api_url": f"{fal_url}/v1"}

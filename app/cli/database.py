@@ -31,6 +31,8 @@ class Decided(TypedDict, total=False):
 
     database_url: str
     fal_queue_url: str
+    fal_rest_url: str
+    fal_api_url: str
 
 
 class Given(NamedTuple):

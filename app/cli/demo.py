@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from app.catalogue.registry import load_catalogue
-from app.cli.boxed_fal import running_sandbox
+from app.cli.boxed_fal import running_sandbox, urls_of
 from app.cli.database import EMBEDDED_FOLDER, dsn_of, open_database
 from app.cli.installation import find_mark
 from app.cli.migrate import migrate
@@ -56,9 +56,10 @@ async def _prepare(database_url: str, fal_url: str) -> Settings:
             {},
             env_file=None,
             fal_key=SANDBOX,
-            fal_queue_url=fal_url,
+            **urls_of(fal_url),
             database_url=database_url,
             admin_key=secrets.token_urlsafe(24),
+            secret_key=secrets.token_urlsafe(32),
             timezone=timezone,
             poll_seconds="0.5",
         )

@@ -19,6 +19,7 @@ from app.catalogue.registry import Catalogue, load_catalogue
 from app.cli.database import embedded_option, open_database, settings_with_database
 from app.cli.installation import find_contradiction
 from app.db import SCHEMA_REVISION, Database
+from app.deliveries import tables as _deliveries  # noqa: F401
 from app.jobs import tables as _jobs  # noqa: F401
 from app.ledger import tables as _ledger  # noqa: F401
 from app.settings import Settings, SettingsError

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from app.cli.boxed_fal import running_sandbox
+from app.cli.boxed_fal import running_sandbox, urls_of
 from app.cli.database import Decided, Given, embedded_option, open_database, place_of, settings_with_database
 from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
@@ -66,7 +66,7 @@ def _fal_of(given: Given) -> Iterator[Given]:
         return
     with running_sandbox() as url:
         log.warning("FAL_KEY=sandbox: videos and dollars are play money, fal is the built-in one at %s", url)
-        decided: Decided = {**given.decided, "fal_queue_url": url}
+        decided: Decided = {**given.decided, **urls_of(url)}
         yield Given(from_environment(**decided), decided)
 
 

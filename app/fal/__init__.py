@@ -8,7 +8,7 @@ What this room guarantees:
   latter before a byte is sent.
 - **`NotSent` is proof.** It is said only while not one byte of the request had gone out. Everything that is
   not a clear answer is `Unknown`, and must not be sent again without evidence (DESIGN.md, section 3).
-- **FAL_KEY goes to FAL_QUEUE_URL and nowhere else.** Of the URLs fal returns only the path is kept; no
+- **FAL_KEY goes to FAL_QUEUE_URL and FAL_API_URL, and nowhere else.** Of the URLs fal returns only the path is kept; no
   redirect, cookie, `netrc` or proxy of the environment is looked at, and no carried text, `repr` or exception
   shows the key.
 - **What is carried is bounded.** Replies are read up to a limit, texts are cut, echoes of the input are
@@ -42,12 +42,14 @@ from app.fal.outcomes import (
     UnknownStatus,
 )
 from app.fal.paths import alias_ref, is_request_id
+from app.fal.platform import Balance, Platform
 from app.fal.queue import Queue
 from app.fal.wire import trust
 
 __all__ = [
     "Accepted",
     "AlreadyCompleted",
+    "Balance",
     "BillableUnits",
     "CancelDone",
     "CancelOutcome",
@@ -59,6 +61,7 @@ __all__ = [
     "InProgress",
     "NotSent",
     "NotYet",
+    "Platform",
     "Queue",
     "Queued",
     "Refused",

@@ -62,7 +62,7 @@ WITH locked AS MATERIALIZED (
            next_check_at = now() + make_interval(secs => $2)
     FROM due WHERE j.id = due.id RETURNING j.*
 ), made AS (
-    INSERT INTO attempts (id, job_id, sent_at, fal_key_id) SELECT attempt_id, id, now(), $3 FROM c
+    INSERT INTO attempts (id, job_id, sent_at, fal_key_id, start_seconds) SELECT attempt_id, id, now(), $3, $5 FROM c
 )
 SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.endpoint, coalesce(p.input, c.input)::text AS input
 FROM c LEFT JOIN payloads p ON p.job_id = c.id
@@ -87,7 +87,7 @@ FROM c JOIN attempts a ON a.id = c.attempt_id
 
 
 async def claim_queued(
-    db: Database, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int
+    db: Database, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int, start_seconds: int
 ) -> tuple[list[ToSend], float | None]:
     """Take jobs to send: `submitting`, with their attempts' rows. Oldest due first.
 
@@ -98,7 +98,7 @@ async def claim_queued(
     before_commit: float | None = None
     try:
         async with db.begin_plain() as plain:
-            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes)
+            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes, start_seconds)
             claimed = [ToSend(**_claimed(row), endpoint=row["endpoint"], input=row["input"]) for row in rows]
             before_commit = time.monotonic()
     except CommitUnknown:

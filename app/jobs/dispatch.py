@@ -16,9 +16,9 @@ from app.jobs import causes
 from app.jobs.claims import ToSend, claim_queued
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
-from app.jobs.loop import Loop
 from app.jobs.moves import Moves
 from app.jobs.states import BEFORE_ANSWER
+from app.loop import Loop
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.dispatch")
@@ -66,6 +66,7 @@ class Dispatcher:
             lease_seconds=self._lease_seconds,
             fal_key_id=self._wiring.fal.key_id,
             most_bytes=room,
+            start_seconds=self._wiring.settings.start_seconds,
         )
         if before_commit is None:
             for job in claimed:

@@ -12,11 +12,16 @@ from app.jobs.group import Group
 from app.wiring import Wiring
 
 _LEASE_LOST: Final = """
-UPDATE jobs SET status = 'unconfirmed', next_check_at = NULL, version = version + 1
-WHERE id IN (SELECT id FROM jobs
-             WHERE status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status = 'submitting'
-               AND next_check_at <= now() LIMIT 1000 FOR UPDATE SKIP LOCKED)
-RETURNING id
+WITH lost AS (
+    UPDATE jobs SET status = 'unconfirmed', next_check_at = NULL, version = version + 1
+    WHERE id IN (SELECT id FROM jobs
+                 WHERE status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status = 'submitting'
+                   AND next_check_at <= now() LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    RETURNING id, attempt_id
+), noted AS (
+    UPDATE attempts SET outcome = 'unknown' FROM lost WHERE attempts.id = lost.attempt_id AND outcome IS NULL
+)
+SELECT id FROM lost
 """
 _ATTEMPT: Final = "UPDATE attempts SET outcome = $2 WHERE id = $1"
 _ACCEPTED: Final = """

@@ -12,12 +12,12 @@ from app.accounts.last_used import LastUsed
 from app.jobs.dispatch import Dispatcher
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
-from app.jobs.loop import Loop
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker
+from app.loop import Loop
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.jobs")

@@ -10,9 +10,9 @@ from app.db import Plain
 from app.fal import Completed, Failed, RequestRef, ResultOutcome, StatusOutcome, Succeeded
 from app.jobs.charges import charge_failure, charge_success
 from app.jobs.ending import HELD_COLUMNS, held_of
-from app.jobs.loop import Loop
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Extra, Held, book_extra, lock_windows
+from app.loop import Loop
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.strays")

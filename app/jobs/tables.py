@@ -3,6 +3,7 @@
 from sqlalchemy import (
     ARRAY,
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -54,6 +55,8 @@ jobs = Table(
     Column("submitted_at", MOMENT),
     Column("started_at", MOMENT),
     Column("finished_at", MOMENT),
+    Column("webhook_url", Text),
+    Column("estimated_start_at", MOMENT),
     PrimaryKeyConstraint("id", name="jobs_pkey"),
     CheckConstraint(
         "status IN ('queued', 'submitting', 'submitted', 'running', 'unconfirmed', 'succeeded', 'failed', 'canceled')",
@@ -89,6 +92,7 @@ jobs = Table(
         "next_check_at",
         postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
     ),
+    Index("jobs_release_idx", "team_id", "user_id", "id", postgresql_where=text("status = 'queued'")),
     Index("jobs_gone_idx", "gone_at", postgresql_where=text("gone_at IS NOT NULL AND finished_at IS NULL")),
 )
 
@@ -124,9 +128,54 @@ attempts = Table(
     Column("result_path", Text),
     Column("cancel_path", Text),
     Column("stray_check_at", MOMENT),
+    Column("start_seconds", Integer),
+    Column("sent_from", MOMENT),
+    Column("absent_at", MOMENT),
     PrimaryKeyConstraint("id", name="attempts_pkey"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="attempts_job_id_fkey"),
     UniqueConstraint("fal_request_id", name="attempts_fal_request_id_key"),
     Index("attempts_job_id_idx", "job_id"),
     Index("attempts_stray_idx", "stray_check_at", postgresql_where=text("stray_check_at IS NOT NULL")),
+    Index(
+        "attempts_lost_idx",
+        "sent_at",
+        postgresql_where=text("fal_request_id IS NULL AND outcome IN ('unknown', 'recovered')"),
+    ),
+)
+
+fal_webhooks = Table(
+    "fal_webhooks",
+    metadata,
+    Column("attempt_id", Uuid, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    Column("fal_request_id", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("received_at", MOMENT, nullable=False),
+    PrimaryKeyConstraint("attempt_id", name="fal_webhooks_pkey"),
+    ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fal_webhooks_attempt_id_fkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fal_webhooks_job_id_fkey"),
+    Index("fal_webhooks_job_id_idx", "job_id"),
+)
+
+fal_accounts = Table(
+    "fal_accounts",
+    metadata,
+    Column("fal_key_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("learnt_at", MOMENT, nullable=False),
+    PrimaryKeyConstraint("fal_key_id", name="fal_accounts_pkey"),
+)
+
+upstream = Table(
+    "upstream",
+    metadata,
+    Column("only_row", Boolean, nullable=False, server_default=text("true")),
+    Column("degraded_since", MOMENT),
+    Column("reason", Text),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("probe_after", MOMENT),
+    Column("balance_usd", MONEY),
+    Column("balance_read_at", MOMENT),
+    PrimaryKeyConstraint("only_row", name="upstream_pkey"),
+    CheckConstraint("only_row", name="upstream_only_row_check"),
 )

@@ -26,9 +26,9 @@ from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
-from app.jobs.loop import Loop
 from app.jobs.moves import Moves
 from app.jobs.states import AT_FAL
+from app.loop import Loop
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.track")

@@ -24,9 +24,9 @@ from app.fal import (
     Succeeded,
     alias_ref,
 )
-from app.jobs.loop import Loop
 from app.jobs.rooms import Rooms
 from app.ledger.audit import audit
+from app.loop import Loop
 from app.settings import Settings
 from tests.gateway import Gateway, Person
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.jobs.loop import Loop
+from app.loop import Loop
 from tests.jobs.hand import until
 
 

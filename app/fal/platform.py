@@ -1,0 +1,103 @@
+"""fal's platform API: what is left of the balance. Read alone, never written; FAL_API_URL is the one place asked."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import httpx
+from pydantic import SecretStr
+
+from app.fal.messages import Reply, clean
+from app.fal.outcomes import Trouble
+from app.fal.paths import QueueUrl
+from app.fal.wire import Scrubber, exchange, read_transport, trust
+
+PAGE_BYTES: Final = 20_000_000
+_AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What is left on fal's account, in US dollars; negative when it is overdrawn."""
+
+    usd: Decimal
+
+
+class Platform:
+    """A client of fal's platform API, safe to share between tasks; closed by `aclose`.
+
+    `admin_key` (scope ADMIN) reads the account, `fal_key` all else. Each goes to `api_url` and nowhere else. A call
+    never takes longer than `longest_seconds`.
+    """
+
+    def __init__(
+        self,
+        *,
+        fal_key: SecretStr,
+        admin_key: SecretStr | None,
+        api_url: str,
+        connect_seconds: float = 10,
+        read_seconds: float = 30,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.longest_seconds = connect_seconds + read_seconds
+        self.reads_balance = admin_key is not None
+        self._url = QueueUrl(api_url)
+        self._fal_key = fal_key
+        self._admin_key = admin_key
+        self._scrubs = [Scrubber(key) for key in (fal_key, admin_key) if key is not None]
+        self._timeout = httpx.Timeout(read_seconds, connect=connect_seconds, pool=connect_seconds).as_dict()
+        self._transport = read_transport(trust() if tls is None else tls, _AT_ONCE)
+
+    def __repr__(self) -> str:
+        return f"Platform({str(self._url)!r})"
+
+    async def balance(self) -> Balance | Trouble:
+        """What is left on the account (FAL.md 6, `GET /account/billing`); only where there is an admin key."""
+        if self._admin_key is None:
+            return Trouble("FAL_ADMIN_KEY is not set")
+        reply = await self._get("/account/billing", {"expand": "credits"}, self._admin_key)
+        if isinstance(reply, Trouble):
+            return reply
+        return _read_balance(reply) or _trouble(reply)
+
+    async def aclose(self) -> None:
+        """Close every connection. The platform is not used afterwards."""
+        await self._transport.aclose()
+
+    async def _get(self, path: str, query: Mapping[str, str], key: SecretStr) -> Reply | Trouble:
+        headers = httpx.Headers(
+            {
+                "Authorization": f"Key {key.get_secret_value()}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": "falgate",
+            }
+        )
+        request = httpx.Request(
+            "GET", self._url.at(path, query), headers=headers, extensions={"timeout": self._timeout}
+        )
+        try:
+            async with asyncio.timeout(self.longest_seconds):
+                return await exchange(self._transport, request, most_bytes=PAGE_BYTES, scrub=self._scrubs[0])
+        except Exception as reason:  # noqa: BLE001  aiohttp's own exceptions pass its transport now and then
+            text = f"{type(reason).__name__}: {reason}".removesuffix(": ")
+            for scrub in self._scrubs:
+                text = scrub.text(text)
+            return Trouble(clean(text, 300))
+
+
+def _read_balance(reply: Reply) -> Balance | None:
+    if reply.code != httpx.codes.OK or reply.json is None:
+        return None
+    credit = json.loads(reply.body, parse_float=Decimal, parse_int=Decimal).get("credits")
+    usd = credit.get("current_balance") if isinstance(credit, dict) else None
+    return Balance(usd) if isinstance(usd, Decimal) and usd.is_finite() else None
+
+
+def _trouble(reply: Reply) -> Trouble:
+    return Trouble(f"fal answered {reply.code}", reply.code, reply.retry_after_seconds)
