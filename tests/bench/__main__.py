@@ -15,6 +15,7 @@ from app.embedded import EmbeddedPostgres
 from tests.bench.following import measure_calls, measure_checks
 from tests.bench.speed import measure_reads, measure_submits, measure_weight
 from tests.bench.stage import Figure
+from tests.bench.telling import measure_telling
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ MEASURES: Final[dict[str, Callable[[EmbeddedPostgres, int], list[Figure]]]] = {
     "weight": measure_weight,
     "calls": measure_calls,
     "checks": measure_checks,
+    "telling": measure_telling,
 }
 
 

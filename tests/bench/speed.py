@@ -24,7 +24,8 @@ NOBODY: Final = "http://127.0.0.1:9"  # fal is away: what is measured is the sub
 
 def environment(dsn: str, fal: str = NOBODY) -> dict[str, str]:
     """The gateway's settings in a bench."""
-    return {"DATABASE_URL": dsn, "FAL_KEY": "bench-key", "FAL_QUEUE_URL": fal, "LOG_LEVEL": "error"}
+    urls = {"FAL_QUEUE_URL": fal, "FAL_REST_URL": fal, "FAL_API_URL": f"{fal}/v1"}
+    return {"DATABASE_URL": dsn, "FAL_KEY": "bench-key", "LOG_LEVEL": "error"} | urls
 
 
 def submits(keys: list[str]) -> Callable[[], bytes]:

@@ -68,9 +68,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(app: str, environment: dict[str, str], *, ready: str) -> Iterator[Server]:
+def serve(app: str, environment: dict[str, str], *, ready: str, port: int | None = None) -> Iterator[Server]:
     """Uvicorn with one worker, once `ready` has answered."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
     if app.endswith("()"):
         command = [*command[:3], app.removesuffix("()"), "--factory", *command[4:]]
