@@ -363,3 +363,20 @@ def test_it_ends_while_a_webhook_is_on_its_way(receiver: Receiver) -> None:
         receiver.wait()
         process.terminate()
         assert process.wait(10) == -15
+
+
+def test_what_was_forgotten_on_its_way_is_not_tried_again(sandbox: Sandbox, receiver: Receiver) -> None:
+    sandbox.set_clock(speed=0)
+    order(sandbox, timeout_seconds=0.2)
+    receiver.codes = [0]
+    forgotten = start(sandbox, receiver)
+    sandbox.set_clock(advance=4)
+    receiver.wait()
+    sandbox.http.delete("/_sandbox/requests")
+    while not sandbox.http.get("/_sandbox/webhooks").json()["tries"]:
+        time.sleep(0.002)
+    sandbox.set_clock(advance=100)
+    order(sandbox, timeout_seconds=15)
+    known = start(sandbox, receiver)
+    sandbox.set_clock(advance=10)
+    assert [told.request_id for told in receiver.wait(2)] == [forgotten, known]
