@@ -11,7 +11,7 @@ from app.jobs.ending import Ending
 
 _GONE_FOR_GOOD_AFTER: Final = timedelta(minutes=1)
 _RESULTS_LIVE: Final = timedelta(hours=1)  # after completion (FAL.md 1.5)
-_TOLD: Final = "SELECT body, received_at FROM fal_webhooks WHERE attempt_id = $1 AND fal_request_id = $2"
+_TOLD: Final = "SELECT body::text, received_at FROM fal_webhooks WHERE attempt_id = $1 AND fal_request_id = $2"
 
 
 async def find_told_ending(db: Database, job: Followed, *, is_gone: bool, now: datetime) -> Ending | None:
