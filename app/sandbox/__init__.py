@@ -5,15 +5,17 @@ It imports nothing else of `app`; facts about fal are cited from FAL.md. Its roo
     server · __main__      the process: a port, one ready line, a quick end
     application            which path belongs to whom
     submits · reads · streams       fal's queue: the POST | status, result, cancel | status as events
+    platform · webhooks             request list, balance, key set | the sender of webhooks
     control · files                 what is not fal's (for tests, demos) | the finished videos
     box                    everything the pretended fal remembers
+    outbox · signing · account      which webhook is due when | the keys that sign them | whose account it is
     jobs · slots · outcomes         one job's course | concurrency | how it ends
     scripts · faults       trouble asked for by the prompt | trouble set for the next calls
     endpoints · validation · images · clips · clock · calls · answers · wire
 
 All seconds inside are simulated: `speed` makes fal's whole world run faster, start deadlines included.
-At speed 1 a job waits 1 s and renders for 3 s. Nothing runs between calls: a job's state is computed
-from its moments whenever somebody asks.
+At speed 1 a job waits 1 s and renders for 3 s. A job's state is computed from its moments whenever somebody
+asks; the one thing that runs between calls is the sender of webhooks, which wakes at the moments when jobs end.
 """
 
 from app.sandbox.server import serve

@@ -2,22 +2,27 @@
 
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
+from decimal import Decimal
 from math import inf
 from typing import Any
 
+from app.sandbox.account import Account
 from app.sandbox.clips import choose_clip, nearest_aspect_ratio
 from app.sandbox.clock import Clock
 from app.sandbox.endpoints import alias_of
 from app.sandbox.faults import Fault
 from app.sandbox.images import sniff_size
-from app.sandbox.jobs import QUEUED, Job, abbreviate
+from app.sandbox.jobs import ENDED, QUEUED, Job, abbreviate
+from app.sandbox.outbox import Outbox
 from app.sandbox.scripts import plan_for
+from app.sandbox.signing import KeySet
 from app.sandbox.slots import Slots
 from app.sandbox.validation import asked_seconds, find_problems
 
 MOST_REMEMBERED = 200_000  # jobs; the oldest are forgotten first, so that a long bench fits into memory
+MOST_KEPT_WHOLE = 100  # inputs with long texts; of older ones the list shows the abbreviation
 SHOWN_IN_LINE = 3
 
 
@@ -33,7 +38,7 @@ class Settings:
 
 
 class Box:
-    """The jobs, the clock, the faults that are set, and how often each call came."""
+    """The jobs, the clock, the account, the faults that are set, and how often each call came."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -41,14 +46,34 @@ class Box:
         self.jobs: dict[str, Job] = {}
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
+        self.account = Account()
+        self.keys = KeySet()
+        self.outbox = Outbox()
+        self.list_lag_seconds = 0.0
+        self._kept_whole: deque[Job] = deque()
         self._slots = Slots(settings.concurrency) if settings.concurrency else None
 
     def read_clock(self) -> float:
         """Return the present moment, with everything started that is due."""
         moment = self.clock.read()
         if self._slots:
-            self._slots.advance(moment)
+            for job in self._slots.advance(moment):
+                self.outbox.look_again(job)
         return moment
+
+    def next_moment(self) -> float:
+        """Return when a webhook may be due next, as things stand; infinite if none is expected."""
+        starts_at = self._slots.next_moment() if self._slots and self.outbox.webhooks else inf
+        return min(self.outbox.next_moment(), starts_at)
+
+    def wall_time(self, job: Job, moment: float) -> float:
+        """Return the Unix time of a moment of the job's: never before it was sent, even on a standing clock."""
+        return max(job.submitted_at, self.clock.wall_time(moment))
+
+    def billed_units(self, moment: float) -> Decimal:
+        """Return the units of all jobs remembered that have ended."""
+        ended = (job for job in self.jobs.values() if job.status_at(moment) == ENDED)
+        return sum((job.billed_units() for job in ended), Decimal(0))
 
     def accept(
         self,
@@ -59,8 +84,9 @@ class Box:
         key_fingerprint: str,
         headers: dict[str, str],
         deadline: float,
+        webhook_url: str = "",
     ) -> Job:
-        """Take a job into the queue; `deadline` is in seconds from now."""
+        """Take a job into the queue; `deadline` is in seconds from now. Its end is told to `webhook_url`."""
         moment = self.read_clock()
         plan = plan_for(given.get("prompt") if isinstance(given, dict) else None)
         seconds = asked_seconds(given)
@@ -69,6 +95,7 @@ class Box:
             endpoint=endpoint,
             alias=alias_of(endpoint),
             origin=origin,
+            given=given,
             input=abbreviate(given),
             # Found now, while the whole input is here; told only when the job runs.
             problems=find_problems(endpoint, given),
@@ -84,19 +111,35 @@ class Box:
             deadline=moment + deadline,
         )
         self._remember(job)
+        if webhook_url:
+            self.outbox.expect(job, webhook_url)
         return job
 
     def _remember(self, job: Job) -> None:
         if len(self.jobs) >= MOST_REMEMBERED:
-            del self.jobs[next(iter(self.jobs))]
+            self._forget_oldest()
+        if job.input != job.given:
+            self._kept_whole.append(job)
+            if len(self._kept_whole) > MOST_KEPT_WHOLE:
+                older = self._kept_whole.popleft()
+                older.given = older.input
         self.jobs[job.request_id] = job
         if self._slots and job.plan.starts:
             self._slots.join(job)
         else:
             job.start(job.ready)
 
+    def _forget_oldest(self) -> None:
+        job = self.jobs.pop(next(iter(self.jobs)))
+        self.outbox.forget(job.request_id)
+        if job.status_at(self.clock.read()) == ENDED:
+            self.account.billed_before += job.billed_units()
+
     def forget(self) -> None:
-        """Forget every job and count; the clock and the faults stay."""
+        """Forget every job and count and what was still to be told; the clock, the faults and the bill stay."""
+        self.account.billed_before += self.billed_units(self.read_clock())
+        self.outbox.forget()
+        self._kept_whole.clear()
         self.jobs.clear()
         self.calls.clear()
         self._slots = Slots(self.settings.concurrency) if self.settings.concurrency else None

@@ -8,13 +8,23 @@
 | `GET /_sandbox/state` | `{speed, concurrency, accepted, statuses, calls, faults}` |
 | `POST /_sandbox/faults` | `{"fault", "call"?, "times"?, "accepted"?, "seconds"?, "prompt"?}`: set one more |
 | `DELETE /_sandbox/faults` | clear them |
+| `GET /_sandbox/webhooks` | `{habits, webhooks, tries}`; `?request_id=` |
+| `POST /_sandbox/webhooks` | any of `habits`: how they go wrong from now on |
+| `DELETE /_sandbox/webhooks` | forget what is still to be told and what was tried, and all goes well again |
+| `POST /_sandbox/keys` | `{"keep"?: true}`: sign with a new key; the older ones stay published, or not |
+| `POST /_sandbox/sign` | `{"body", "request_id", "user_id"?, "timestamp"?}` → `{headers}`, signed as fal would |
+| `POST /_sandbox/account` | `{"user_id"?, "balance_usd"?: "100.00"}` → both |
+| `POST /_sandbox/list` | `{"lag_seconds"}`: so late the request list names what has started, and ended |
 | `POST /_sandbox/speed` | `{"speed"?: 10, "advance"?: 2.5}`; speed 0 stops the clock, advance moves it on |
 | `GET /_sandbox/scripts` | the words for prompts, the faults, the keys that are refused |
 
-`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, or any (as without it).
-`times`: so many calls; without it until cleared. `accepted`: the submit or cancel is carried out all the
-same, only its answer is spoilt. `prompt`: only calls about a job whose prompt contains this. `seconds`: how
-late the right answer of the fault `slow` is. The first fault that fits a call is the one it meets.
+`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, or any
+(as without it). `times`: so many calls; without it until cleared. `accepted`: the submit or cancel is carried out
+all the same, only its answer is spoilt. `prompt`: only calls about a job whose prompt contains this. `seconds`: how
+late the right answer of the fault `slow` is (`accepted`: carried out at once, and only then the wait). The first
+fault that fits a call is the one it meets.
+`habits` of webhooks are the members of outbox.Habits: `enabled`, `drop`, `delay_seconds`, `copies`, `reverse`,
+`payload`, `timeout_seconds`. To sign as another of fal's accounts, set another `user_id`.
 A job moved by hand takes no slot of `concurrency`; moved to IN_QUEUE it stays there until moved again.
 """
 
@@ -25,11 +35,13 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
+from app.sandbox.account import read_usd
 from app.sandbox.answers import Answer, json_answer
 from app.sandbox.box import Box
 from app.sandbox.calls import Call
 from app.sandbox.faults import FAULTS, read_fault
 from app.sandbox.jobs import ENDED, Job
+from app.sandbox.outbox import Habits, change_habits
 from app.sandbox.scripts import SCRIPTS
 from app.sandbox.submits import SCRIPTED_KEYS, read_json
 
@@ -50,13 +62,14 @@ async def answer_control(box: Box, call: Call) -> Answer:
         content = route(box, {**call.query(), **({"request_id": request_id} if request_id else {})}, given)
     except (ValueError, KeyError, TypeError, AttributeError) as wrong:
         return json_answer(400, {"detail": str(wrong)})
+    box.outbox.changed.set()
     return json_answer(200, content)
 
 
 def _list_requests(box: Box, query: dict[str, str], _given: Any) -> dict[str, Any]:
     moment = box.read_clock()
     jobs = [job for job in box.jobs.values() if _is_wanted(job, query)]
-    return {"requests": [describe_job(job, moment) for job in jobs]}
+    return {"requests": [describe_job(box, job, moment) for job in jobs]}
 
 
 def _is_wanted(job: Job, query: dict[str, str]) -> bool:
@@ -68,27 +81,41 @@ def _is_wanted(job: Job, query: dict[str, str]) -> bool:
     )
 
 
-def describe_job(job: Job, moment: float) -> dict[str, Any]:
-    """Return what is known of a job; of its key only a fingerprint."""
+def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
+    """Return what is known of a job; of its key only a fingerprint.
+
+    `billable_units` is what the header says or would (null: no header), `billed_units` what fal's bill says.
+    """
     status = job.status_at(moment)
+    has_ended, webhook = status == ENDED, box.outbox.webhooks.get(job.request_id)
     return {
         "request_id": job.request_id,
         "endpoint": job.endpoint,
         "input": job.input,
         "key_fingerprint": job.key_fingerprint,
         "headers": job.headers,
-        "submitted_at": datetime.fromtimestamp(job.submitted_at, UTC).isoformat(timespec="milliseconds"),
+        "submitted_at": _write_time(job.submitted_at),
+        "started_at": _write_time(box.wall_time(job, job.started)) if job.has_started_by(moment) else None,
+        "ended_at": _write_time(box.wall_time(job, job.ends_at())) if has_ended else None,
         "status": status,
-        "result_status": job.result(job.origin).status if status == ENDED else None,
-        "billable_units": job.billed_units() if status == ENDED else None,
+        "outcome": job.outcome() if has_ended else None,
+        "result_status": job.result(job.origin).status if has_ended else None,
+        "billable_units": job.billable_units() if has_ended else None,
+        "billed_units": f"{job.billed_units():f}" if has_ended else None,
+        "webhook": webhook and {"url": webhook.url, "state": webhook.state, "tries": webhook.tries},
         "calls": job.calls,
     }
+
+
+def _write_time(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
 def _move_request(box: Box, query: dict[str, str], given: Any) -> dict[str, Any]:
     job, moment = box.jobs[query["request_id"]], box.read_clock()
     job.move(given["status"], moment)
-    return describe_job(job, moment)
+    box.outbox.look_again(job)
+    return describe_job(box, job, moment)
 
 
 def _forget_requests(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
@@ -104,6 +131,7 @@ def _describe_state(box: Box, _query: dict[str, str], _given: Any) -> dict[str, 
         "accepted": len(box.jobs),
         "statuses": Counter(job.status_at(moment) for job in box.jobs.values()),
         "calls": box.calls,
+        "list_lag_seconds": box.list_lag_seconds,
         "faults": [asdict(fault) for fault in box.faults if fault.times_left],
     }
 
@@ -117,6 +145,60 @@ def _set_fault(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
 def _clear_faults(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
     box.faults = []
     return {}
+
+
+def _list_webhooks(box: Box, query: dict[str, str], _given: Any) -> dict[str, Any]:
+    wanted = query.get("request_id")
+    webhooks = [each for each in box.outbox.webhooks.values() if wanted in (None, each.job.request_id)]
+    return {
+        "habits": asdict(box.outbox.habits),
+        "webhooks": [
+            {"request_id": each.job.request_id, "url": each.url, "state": each.state, "tries": each.tries}
+            for each in webhooks
+        ],
+        "tries": [asdict(each) for each in box.outbox.tries if wanted in (None, each.request_id)],
+    }
+
+
+def _set_webhooks(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
+    box.outbox.habits = change_habits(box.outbox.habits, given)
+    return asdict(box.outbox.habits)
+
+
+def _forget_webhooks(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
+    box.outbox.habits = Habits()
+    box.outbox.forget()
+    return {}
+
+
+def _rotate_keys(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
+    box.keys.rotate(keep=bool(given.get("keep", True)) if given else True)
+    return dict(box.keys.publish())
+
+
+def _sign(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
+    user_id, timestamp = given.get("user_id", box.account.user_id), given.get("timestamp")
+    return {
+        "headers": box.keys.sign(
+            given["body"].encode(), request_id=given["request_id"], user_id=user_id, timestamp=timestamp
+        )
+    }
+
+
+def _set_account(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
+    account, billed = box.account, box.billed_units(box.read_clock())
+    if "balance_usd" in given:
+        account.set_balance(read_usd(given["balance_usd"]), billed)
+    account.user_id = str(given.get("user_id", account.user_id))
+    return {"user_id": account.user_id, "balance_usd": f"{account.balance_usd(billed):f}"}
+
+
+def _set_list(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
+    lag = float(given["lag_seconds"])
+    if not 0 <= lag < inf:
+        raise ValueError("lag_seconds is a number not below 0")
+    box.list_lag_seconds = lag
+    return {"lag_seconds": lag}
 
 
 def _set_speed(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
@@ -140,6 +222,13 @@ ROUTES: dict[tuple[str, str], Callable[[Box, dict[str, str], Any], dict[str, Any
     ("GET", "state"): _describe_state,
     ("POST", "faults"): _set_fault,
     ("DELETE", "faults"): _clear_faults,
+    ("GET", "webhooks"): _list_webhooks,
+    ("POST", "webhooks"): _set_webhooks,
+    ("DELETE", "webhooks"): _forget_webhooks,
+    ("POST", "keys"): _rotate_keys,
+    ("POST", "sign"): _sign,
+    ("POST", "account"): _set_account,
+    ("POST", "list"): _set_list,
     ("POST", "speed"): _set_speed,
     ("GET", "scripts"): _list_scripts,
 }

@@ -1,6 +1,7 @@
 """What fal and the network between can answer instead of the right answer, and for which calls it is set."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from app.sandbox.validation import make_problem
 
 LOCKED = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
 CALLS = ("submit", "status", "stream", "result", "cancel")
+PLATFORM_CALLS = ("jwks", "list", "billing")
 FOR_EVER = -1
 
 
@@ -89,16 +91,30 @@ def read_fault(given: Any) -> Fault:
     if unknown:
         raise ValueError(f"unknown members: {sorted(unknown)}")
     call, name, times = given.get("call", "any"), given.get("fault"), given.get("times")
-    if call not in (*CALLS, "any"):
-        raise ValueError(f"call is one of {', '.join(CALLS)}, any")
+    known = (*CALLS, *PLATFORM_CALLS, "any")
+    if call not in known:
+        raise ValueError(f"call is one of {', '.join(known)}")
     if name not in FAULTS:
         raise ValueError(f"fault is one of {', '.join(FAULTS)}")
     if times is not None and (not isinstance(times, int) or times < 1):
         raise ValueError("times is a positive integer, or left out: until cleared")
-    # A slow answer is a right one: the call is carried out.
-    accepted = name == "slow" or bool(given.get("accepted"))
     seconds, prompt = float(given.get("seconds", 1)), str(given.get("prompt", ""))
+    accepted = bool(given.get("accepted"))
     return Fault(call, name, FOR_EVER if times is None else times, accepted, seconds, prompt)
+
+
+async def spoil(fault: Fault, act: Callable[[], Awaitable[Answer]], *, is_read: bool = False) -> Answer:
+    """Return what is answered in place of what `act` would; it is carried out if it is a read or `accepted`.
+
+    A slow answer is a right one: carried out after `seconds`, or before them if `accepted`.
+    """
+    is_slow = fault.name == "slow"
+    if is_slow and not fault.accepted:
+        await asyncio.sleep(fault.seconds)
+    right = await act() if fault.accepted or is_read or is_slow else NOTHING_DONE
+    if is_slow and fault.accepted:
+        await asyncio.sleep(fault.seconds)
+    return FAULTS[fault.name](right)
 
 
 def take_fault(faults: list[Fault], call: str, prompt: object) -> Fault | None:

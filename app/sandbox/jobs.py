@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from decimal import Decimal
 from math import inf
 from typing import Any
 
@@ -44,7 +45,8 @@ class Job:
     endpoint: str
     alias: str
     origin: str
-    input: Any
+    given: Any
+    input: Any  # the same, abbreviated
     problems: list[dict[str, Any]]
     plan: Plan
     clip: Clip
@@ -77,6 +79,10 @@ class Job:
     def is_undecided(self) -> bool:
         """Tell whether it has neither started nor been cancelled."""
         return self.started == inf and self.ended == inf
+
+    def has_started_by(self, moment: float) -> bool:
+        """Tell whether it was ever taken out of the queue; one cancelled before, or given up, never was."""
+        return self.started <= min(moment, self.ended)
 
     def ends_at(self) -> float:
         """Return the moment it ends as things stand; infinite while nobody can tell."""
@@ -129,6 +135,13 @@ class Job:
             return NOT_STARTED
         return None if self.problems else OUTCOMES.get(self.plan.outcome)
 
+    def outcome(self) -> str:
+        """Return how an ended job ended: `succeeded`, or the type of its error."""
+        failure = self.failure()
+        if failure is not None:
+            return failure.kind
+        return str(self.problems[0]["type"]) if self.problems else "succeeded"
+
     def result(self, origin: str) -> Answer:
         """Return the reply that every read of an ended job's result replays."""
         failure = self.failure()
@@ -138,12 +151,25 @@ class Job:
             return refuse_input(self.problems, self.request_id)
         return tell_output(self._output(origin), self.request_id, self._units(f"{self.seconds:g}"))
 
-    def billed_units(self) -> str | None:
+    def billable_units(self) -> str | None:
         """Return what `x-fal-billable-units` says (or would) when it has ended."""
-        for name, value in self.result(self.origin).headers:
-            if name == b"x-fal-billable-units":
-                return value.decode()
-        return None
+        failure = self.failure()
+        if failure is not None:
+            return self._units(failure.units)
+        return "0" if self.problems else self._units(f"{self.seconds:g}")
+
+    def billed_units(self) -> Decimal:
+        """Return what fal's bill says of it when it has ended, whatever its headers said.
+
+        A 5xx is never billed (FAL.md 2.4); without the header a refusal is free here and a success billed in full.
+        """
+        failure = self.failure()
+        if failure is not None and failure.status >= 500:  # noqa: PLR2004
+            return Decimal(0)
+        units = self.billable_units()
+        if units is None:
+            return Decimal(0) if failure else Decimal(f"{self.seconds:g}")
+        return Decimal(units)
 
     def _units(self, usual: str | None) -> str | None:
         if self.is_cancelled or self.started == inf or self.plan.units == "":

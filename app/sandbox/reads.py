@@ -57,11 +57,12 @@ def _read(box: Box, call: Call, job: Job | None, kind: str) -> Answer | Job:
     moment = box.read_clock()
     if job is None or (job.plan.forgotten and job.status_at(moment) == ENDED):
         return json_answer(404, {"status": "NOT_FOUND"})
-    return _cancel(job, moment) if kind == "cancel" else _tell(box, call, job, kind)
+    return _cancel(box, job, moment) if kind == "cancel" else _tell(box, call, job, kind)
 
 
-def _cancel(job: Job, moment: float) -> Answer:
+def _cancel(box: Box, job: Job, moment: float) -> Answer:
     code, word = job.cancel(moment)
+    box.outbox.look_again(job)
     return json_answer(code, {"status": word}, request_id=job.request_id)
 
 

@@ -25,6 +25,10 @@ class Plan:
     ignores_cancel: bool = False
     silent_reads: int = 0  # so many first reads of status and result answer 403 "User is locked"
     garbled_results: int = 0  # so many first reads of the finished result answer an ingress' 502 page
+    answered_late: bool = False
+    unlisted: bool = False
+    never_told: bool = False  # its webhook is not sent
+    payload_error: bool = False
     outcome: str = "video"  # a name in outcomes.OUTCOMES
     quiet: bool = False  # the status body does not tell that the job failed
     units: str | None = ""  # x-fal-billable-units; "" = as fal would, None = no such header
@@ -69,6 +73,12 @@ SCRIPTS = (
     _script("odd-code", "submit", "recorded; 202 instead of 200", refusal="202"),
     _script("silent", "submit", "recorded; no answer, the connection stays open", refusal="hang"),
     _script("elsewhere", "submit", "recorded; the URLs name another host", foreign_urls=True),
+    _script(
+        "late-answer",
+        "submit",
+        "recorded; the 200 comes when the job has ended and its webhook was tried",
+        answered_late=True,
+    ),
     # On its way.
     _script("slow", "run", "takes 20 times as long", render_times=20.0),
     _script("quick", "run", "no wait, a tenth of the rendering", queue_times=0.0, render_times=0.1),
@@ -79,6 +89,7 @@ SCRIPTS = (
     _script("forgotten", "run", "once it would be done fal answers 404 for it", forgotten=True),
     _script("finishes-anyway", "run", "a cancel while running gets its 202, no more", ignores_cancel=True),
     _script("locked-later", "run", "the first three reads answer 403 `User is locked`", silent_reads=3),
+    _script("unlisted", "run", "fal's request list never names it", unlisted=True),
     # How it ends.
     _script("refuse", "result", "422 `content_policy_violation`, 0 units", outcome=REFUSED),
     _script("refuse-billed", "result", "the same, billed in full", outcome=REFUSED, units="full"),
@@ -109,6 +120,11 @@ SCRIPTS = (
     _script("odd-units", "result", "done; 3.008 billable units", units="3.008"),
     _script("zero-units", "result", "done; 0 billable units", units="0"),
     _script("no-units", "result", "done; no billable units header", units=None),
+    # How that is told.
+    _script("no-webhook", "webhook", "done; its webhook is never sent", never_told=True),
+    _script(
+        "bare-webhook", "webhook", "done; its webhook has `payload: null` and a `payload_error`", payload_error=True
+    ),
 )
 BY_WORD = {script.word: script for script in SCRIPTS}
 GOOD_DAY = Plan()

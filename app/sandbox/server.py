@@ -1,5 +1,6 @@
 """The sandbox as a process: a port, one line when it is ready, a quick end."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -10,6 +11,7 @@ import uvicorn
 
 from app.sandbox.application import Application
 from app.sandbox.box import Box, Settings
+from app.sandbox.webhooks import send_webhooks
 from app.sandbox.wire import Protocol
 
 BACKLOG = 4096
@@ -19,14 +21,17 @@ TICKS_PER_LOOK = 3  # uvicorn ticks ten times a second
 class Server(uvicorn.Server):
     """uvicorn's server that says when it is ready, and leaves at once when told to or when orphaned."""
 
-    def __init__(self, config: uvicorn.Config, *, address: str, parent: int | None) -> None:
+    def __init__(self, config: uvicorn.Config, box: Box, *, address: str, parent: int | None) -> None:
         super().__init__(config)
+        self._box = box
+        self._sender: asyncio.Task[None] | None = None
         self._address = address
         self._parent = parent
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then tell the address on standard output."""
+        """Listen, then tell the address on standard output. The sender of webhooks ends with the loop."""
         await super().startup(sockets)
+        self._sender = asyncio.create_task(send_webhooks(self._box))
         sys.stdout.write(f"sandbox: {self._address}\n")
         sys.stdout.flush()
 
@@ -35,6 +40,8 @@ class Server(uvicorn.Server):
         if self._parent and counter % TICKS_PER_LOOK == 0 and os.getppid() != self._parent:
             self.force_exit = True
             return True
+        if self._sender and self._sender.done():
+            self._sender.result()  # it never ends but by an error of ours
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -62,8 +69,9 @@ def serve(
     it ends within half a second after that one. Raises OSError when the port is taken.
     """
     settings = Settings(speed, queue_seconds, render_seconds, concurrency, public_url.rstrip("/"))
+    box = Box(settings)
     config = uvicorn.Config(
-        Application(Box(settings)),
+        Application(box),
         loop="uvloop",
         http=Protocol,
         ws="none",
@@ -82,4 +90,4 @@ def serve(
         shown = f"[{host}]" if family == socket.AF_INET6 else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
         with contextlib.suppress(KeyboardInterrupt):
-            Server(config, address=address, parent=exit_with).run(sockets=[listener])
+            Server(config, box, address=address, parent=exit_with).run(sockets=[listener])

@@ -1,6 +1,7 @@
 """How many jobs render at once, like a fal account's concurrency (FAL.md 2.5)."""
 
 from collections import deque
+from math import inf
 
 from app.sandbox.jobs import Job
 
@@ -19,20 +20,30 @@ class Slots:
         job.place = self._joined
         self._waiting.append(job)
 
-    def advance(self, moment: float) -> None:
-        """Start everything that could start until this moment, each at its own moment."""
+    def advance(self, moment: float) -> list[Job]:
+        """Start everything that could start until this moment, each at its own moment; return what started."""
+        started: list[Job] = []
         while self._waiting:
             head = self._waiting[0]
-            slot = min(range(len(self._running)), key=self._free_at)
-            start_at = max(head.ready, self._free_at(slot))
+            slot, start_at = self._next()
             if not head.is_undecided() or head.deadline <= min(start_at, moment):
                 self._waiting.popleft()  # cancelled, moved by hand, or too late
             elif start_at > moment:
-                return
+                break
             else:
                 self._waiting.popleft()
                 head.start(start_at)
                 self._running[slot] = head
+                started.append(head)
+        return started
+
+    def next_moment(self) -> float:
+        """Return when the head of the line is to start, as things stand; infinite for an empty line."""
+        return self._next()[1] if self._waiting else inf
+
+    def _next(self) -> tuple[int, float]:
+        slot = min(range(len(self._running)), key=self._free_at)
+        return slot, max(self._waiting[0].ready, self._free_at(slot))
 
     def _free_at(self, slot: int) -> float:
         job = self._running[slot]

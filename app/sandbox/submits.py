@@ -9,10 +9,11 @@ from app.sandbox.answers import Answer, json_answer, platform_error
 from app.sandbox.box import Box
 from app.sandbox.calls import Call
 from app.sandbox.endpoints import alias_of, is_served
-from app.sandbox.faults import FAULTS, NOTHING_DONE, take_fault
-from app.sandbox.jobs import Job
+from app.sandbox.faults import FAULTS, NOTHING_DONE, spoil, take_fault
+from app.sandbox.jobs import ENDED, Job
 from app.sandbox.scripts import plan_for
 
+LOOK_SECONDS = 0.005
 FOREIGN_ORIGIN = "http://elsewhere.invalid"
 SHORTEST_DEADLINE_SECONDS = 0.1  # FAL.md 1.7
 REMEMBERED_HEADERS = (
@@ -47,11 +48,8 @@ async def answer_submit(box: Box, call: Call) -> Answer:
     prompt = given.get("prompt") if isinstance(given, dict) else None
     fault = take_fault(box.faults, "submit", prompt)
     if fault is None:
-        return _submit(box, call, given)
-    if fault.name == "slow":
-        await asyncio.sleep(fault.seconds)
-    right = _submit(box, call, given) if fault.accepted else NOTHING_DONE
-    return FAULTS[fault.name](right)
+        return await _submit(box, call, given)
+    return await spoil(fault, lambda: _submit(box, call, given))
 
 
 def read_json(body: bytes) -> Any:
@@ -62,7 +60,7 @@ def read_json(body: bytes) -> Any:
         return platform_error(400, "The body is not JSON", "bad_request")
 
 
-def _submit(box: Box, call: Call, given: Any) -> Answer:
+async def _submit(box: Box, call: Call, given: Any) -> Answer:
     refusal = refuse_key(call) or _refuse_path(call.path)
     if refusal or isinstance(given, Answer):
         return refusal or given
@@ -80,9 +78,21 @@ def _submit(box: Box, call: Call, given: Any) -> Answer:
         key_fingerprint=call.key_fingerprint(),
         headers=_remembered(call),
         deadline=deadline,
+        webhook_url=call.query().get("fal_webhook", "") if call.scope["query_string"] else "",
     )
+    if plan.answered_late:
+        await _wait_until_told(box, job)
     right = _tell_accepted(box, job)
     return FAULTS[plan.refusal](right) if plan.refusal else right
+
+
+async def _wait_until_told(box: Box, job: Job) -> None:
+    webhook = box.outbox.webhooks.get(job.request_id)
+    while job.request_id in box.jobs:
+        is_told = webhook is None or webhook.tries > 0 or webhook.state == "dropped"
+        if is_told and job.status_at(box.read_clock()) == ENDED:
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def origin_of(box: Box, call: Call) -> str:

@@ -50,6 +50,7 @@ WORDS = {
     "empty": UNCONFIRMED,
     "odd-code": UNCONFIRMED,
     "silent": UNCONFIRMED,
+    "late-answer": WELL,
     "elsewhere": WELL,
     "slow": WELL,
     "quick": WELL,
@@ -60,6 +61,7 @@ WORDS = {
     "forgotten": Expected("submitted", None),  # until fal has said so twice, a minute apart: see test_table
     "finishes-anyway": WELL,
     "locked-later": WELL,
+    "unlisted": WELL,
     "refuse": Expected("failed", FREE, "content-policy-violation", fal_status=422),
     "refuse-billed": Expected("failed", SURE, "content-policy-violation", fal_status=422),
     "refuse-no-units": Expected("failed", FREE, "content-policy-violation", "unstated", 422),
@@ -78,6 +80,8 @@ WORDS = {
     "odd-units": Expected("succeeded", SURE, mark="differs"),
     "zero-units": Expected("succeeded", FREE),
     "no-units": WELL,
+    "no-webhook": WELL,
+    "bare-webhook": WELL,
 }
 UNSETTLED = {"submitted", "running"}
 

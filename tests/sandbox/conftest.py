@@ -18,6 +18,9 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
     yield shared_sandbox
     shared_sandbox.http.delete("/_sandbox/faults")
     shared_sandbox.http.delete("/_sandbox/requests")
+    shared_sandbox.http.delete("/_sandbox/webhooks")
+    shared_sandbox.http.post("/_sandbox/list", json={"lag_seconds": 0})
+    shared_sandbox.http.post("/_sandbox/account", json={"user_id": "sandbox-user"})
     shared_sandbox.set_clock(speed=SPEED)
 
 

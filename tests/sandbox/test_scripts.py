@@ -54,6 +54,10 @@ ENDS: dict[str, tuple[int, str | None, str | None, str | None]] = {
 OWN_TESTS = {
     "dropped",
     "elsewhere",
+    "late-answer",
+    "unlisted",
+    "no-webhook",
+    "bare-webhook",
     "requeue",
     "never-starts",
     "hang",
