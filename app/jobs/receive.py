@@ -192,7 +192,7 @@ class Receiver:
         return self._wiring.metrics.saw_fal("status", outcome)
 
     async def _keep(self, sent: _Attempt, webhook: Webhook) -> str:
-        """Store it until the job ends, and have fal asked now; what no longer matters is passed over."""
+        """Store it until the job ends, and have fal asked now; what no longer matters counts as repeated."""
         if sent.is_stray:
             async with self._wiring.db.begin_plain(durable=False) as plain:
                 await plain.execute(_STRAY_IS_DUE, sent.job.attempt_id)

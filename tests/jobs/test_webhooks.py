@@ -3,12 +3,15 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 
 from app.fal import Completed, Gone, InProgress, KeySet, Queued, RefusedUs, Trouble, Unknown, UnknownStatus
+from app.jobs import ending
+from app.ledger.settles import resolve_holds
 from app.logs import set_up_logs
 from tests.conftest import settings_for
 from tests.fal.forging import Sent, forgeries
@@ -528,6 +531,27 @@ async def test_a_locked_account_leaves_the_webhook_as_the_only_copy(voice: Voice
     await hand.check()
     job = await hand.job(job_id)
     assert (job["status"], job["charged_usd"]) == ("succeeded", "1.40")
+
+
+async def test_one_that_comes_while_the_job_ends_leaves_nothing_behind(
+    voice: Voice, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling: list[asyncio.Task[httpx.Response]] = []
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def resolve_slowly(*all_: Any, **named: Any) -> None:
+        telling.append(asyncio.create_task(voice.tell_job(job_id)))
+        while not (await hand.sql(waiting))[0]["count"]:
+            await asyncio.sleep(0.01)
+        await resolve_holds(*all_, **named)
+
+    job_id = await hand.at_fal()
+    monkeypatch.setattr(ending, "resolve_holds", resolve_slowly)
+    hand.fal.answer("status", DONE)
+    await hand.check()
+    assert (await telling[0]).status_code == 200
+    assert await hand.status(job_id) == "succeeded"
+    assert await voice.kept() == 0
 
 
 async def test_a_job_that_ends_otherwise_forgets_its_webhook(voice: Voice, hand: Hand) -> None:
