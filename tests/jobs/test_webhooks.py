@@ -541,7 +541,9 @@ async def test_one_that_comes_while_the_job_ends_leaves_nothing_behind(
 
     async def resolve_slowly(*all_: Any, **named: Any) -> None:
         telling.append(asyncio.create_task(voice.tell_job(job_id)))
-        while not (await hand.sql(waiting))[0]["count"]:
+        for _ in range(500):
+            if (await hand.sql(waiting))[0]["count"]:
+                break
             await asyncio.sleep(0.01)
         await resolve_holds(*all_, **named)
 
