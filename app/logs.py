@@ -13,6 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 
 _CALLER_KEY: Final = re.compile(r"fg_[A-Za-z0-9]{8,}")
+_FAL_WEBHOOK: Final = re.compile(r"(webhooks(?:/|%2F)fal(?:/|%2F))[0-9a-f]{8,}", re.IGNORECASE)
 _FIELDS: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -32,7 +33,7 @@ class _NoSecrets(logging.Formatter):
         line = self._inner.format(record)
         for secret in self._secrets:
             line = line.replace(secret, "[secret]")
-        return _CALLER_KEY.sub("fg_[secret]", line)
+        return _FAL_WEBHOOK.sub(r"\1[secret]", _CALLER_KEY.sub("fg_[secret]", line))
 
 
 def set_up_logs(*, level: str, layout: str, secrets: Iterable[str]) -> None:

@@ -15,6 +15,9 @@ class Metrics:
         self.fal_requests = Counter(
             "falgate_fal_requests", "Calls to fal.", ["call", "outcome"], registry=self.registry
         )
+        self.fal_webhooks = Counter(
+            "falgate_fal_webhooks", "Webhooks that came to fal's path.", ["outcome"], registry=self.registry
+        )
         self.refusals = Counter(
             "falgate_refusals",
             "Submits refused once they were understood, by problem.",

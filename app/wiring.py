@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.db import Database
-from app.fal import Platform, Queue, trust
+from app.fal import KeySet, Platform, Queue, trust
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -25,6 +25,7 @@ class Wiring:
     db: Database
     fal: Queue
     platform: Platform
+    signatures: KeySet
     catalogue: Catalogue
     metrics: Metrics
     clock: Callable[[], datetime]
@@ -45,6 +46,7 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
         platform=Platform(
             fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url, tls=tls
         ),
+        signatures=KeySet(rest_url=settings.fal_rest_url, tls=tls),
         catalogue=load_catalogue(),
         metrics=Metrics(),
         clock=clock,
@@ -55,6 +57,7 @@ async def unwire(wiring: Wiring) -> None:
     """Close every connection."""
     await wiring.fal.aclose()
     await wiring.platform.aclose()
+    await wiring.signatures.aclose()
     await wiring.db.close()
 
 

@@ -1,6 +1,7 @@
 """A gateway on loopback in the test's own event loop, and the people who use it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -83,12 +84,19 @@ class Gateway:
 
 @asynccontextmanager
 async def run_gateway(
-    settings: Settings, *, clock: Callable[[], datetime] = utc_now, work: bool = True
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    work: bool = True,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[Gateway]:
-    """Serve until the block ends. Without `work` nothing is sent to fal: jobs stay `queued`."""
+    """Serve until the block ends. Without `work` nothing is sent to fal: jobs stay `queued`.
+
+    On a `listener` of the caller's, whose address the settings can name; else on a free port.
+    """
     app = create_app(settings, clock=clock, work=work)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(None if listener is None else [listener]))
     while not server.started:
         await asyncio.sleep(0.01)
         if serving.done():

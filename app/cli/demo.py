@@ -39,17 +39,20 @@ def command(*, stay: bool, port: int | None, speed: float) -> None:
     """
     click.secho("falgate demo", bold=True, nl=False)
     click.echo(": fal is the built-in sandbox, its dollars are play money.\n")
-    with EmbeddedPostgres(EMBEDDED_FOLDER) as postgres, running_sandbox("--speed", str(speed)) as fal_url:
-        settings = asyncio.run(_prepare(dsn_of(postgres, is_sandbox=True), fal_url))
+    with (
+        EmbeddedPostgres(EMBEDDED_FOLDER) as postgres,
+        running_sandbox("--speed", str(speed)) as fal_url,
+        listen("127.0.0.1", (8000 if stay else 0) if port is None else port) as listener,
+    ):
+        settings = asyncio.run(_prepare(dsn_of(postgres, is_sandbox=True), fal_url, url_of(listener)))
         set_up_logs(level="warning", layout="text", secrets=settings.secrets)
         _tell("PostgreSQL", f"our own in ./{EMBEDDED_FOLDER}, schema {SCHEMA_REVISION}")
         _tell("sandbox", fal_url)
-        with listen("127.0.0.1", (8000 if stay else 0) if port is None else port) as listener:
-            asyncio.run(_serve_for(settings, listener, _stay if stay else _show))
+        asyncio.run(_serve_for(settings, listener, _stay if stay else _show))
 
 
-async def _prepare(database_url: str, fal_url: str) -> Settings:
-    """Settings of the demo's own, on a database that is up to date."""
+async def _prepare(database_url: str, fal_url: str, public_url: str) -> Settings:
+    """Settings of the demo's own, on a database that is up to date; the sandbox's webhooks reach it."""
 
     def settings_with(timezone: str) -> Settings:
         return load_settings(
@@ -57,6 +60,7 @@ async def _prepare(database_url: str, fal_url: str) -> Settings:
             env_file=None,
             fal_key=SANDBOX,
             **urls_of(fal_url),
+            public_url=public_url,
             database_url=database_url,
             admin_key=secrets.token_urlsafe(24),
             secret_key=secrets.token_urlsafe(32),

@@ -44,6 +44,8 @@ from app.fal.outcomes import (
 from app.fal.paths import alias_ref, is_request_id
 from app.fal.platform import Balance, Platform
 from app.fal.queue import Queue
+from app.fal.signature import Forged, Genuine, KeysAway, KeySet
+from app.fal.webhooks import Webhook, read_webhook, told_outcome
 from app.fal.wire import trust
 
 __all__ = [
@@ -57,8 +59,12 @@ __all__ = [
     "Completed",
     "Failed",
     "FalError",
+    "Forged",
+    "Genuine",
     "Gone",
     "InProgress",
+    "KeySet",
+    "KeysAway",
     "NotSent",
     "NotYet",
     "Platform",
@@ -74,7 +80,10 @@ __all__ = [
     "Trouble",
     "Unknown",
     "UnknownStatus",
+    "Webhook",
     "alias_ref",
     "is_request_id",
+    "read_webhook",
+    "told_outcome",
     "trust",
 ]

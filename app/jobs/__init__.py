@@ -29,7 +29,7 @@ What always holds
 Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
 - at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
-  take rows by `claims` and move them by `moves`
+  take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`, `told` ends by them
 - the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

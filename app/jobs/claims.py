@@ -44,6 +44,8 @@ class Followed(Claimed):
     fal_key_id: str
     attempt_outcome: str | None
     ref: RequestRef | None
+    is_told: bool
+    """Whether a webhook of its attempt is kept."""
 
 
 # Large inputs (images) are taken only as far as there is room for them in memory, but always the first.
@@ -81,7 +83,8 @@ WITH due AS MATERIALIZED (
     FROM due WHERE j.id = due.id RETURNING j.*
 )
 SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.status, c.gone_at, c.submitted_at, c.started_at,
-       c.queue_position, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path, a.cancel_path
+       c.queue_position, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path, a.cancel_path,
+       EXISTS (SELECT FROM fal_webhooks w WHERE w.attempt_id = a.id) AS is_told
 FROM c JOIN attempts a ON a.id = c.attempt_id
 """
 
@@ -127,6 +130,7 @@ async def claim_followed(db: Database, most: int, *, poll_seconds: float) -> lis
             fal_key_id=row["fal_key_id"],
             attempt_outcome=row["outcome"],
             ref=_ref(row) if row["fal_request_id"] else None,
+            is_told=row["is_told"],
         )
         for row in rows
     ]

@@ -17,6 +17,7 @@ from app.jobs.claims import ToSend, claim_queued
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
+from app.jobs.receive import webhook_url
 from app.jobs.states import BEFORE_ANSWER
 from app.loop import Loop
 from app.wiring import Wiring
@@ -108,6 +109,7 @@ class Dispatcher:
             job.endpoint,
             json.loads(job.input),
             start_seconds=self._wiring.settings.start_seconds,
+            webhook_url=webhook_url(self._wiring.settings, job.attempt_id),
             send_by=send_by,
         )
         return self._wiring.metrics.saw_fal("submit", outcome)

@@ -62,7 +62,9 @@ UPDATE jobs j SET charged_usd = s.usd FROM (
     WHERE job_id = ANY($1) AND kind IN ('settle', 'overage', 'adjustment') GROUP BY job_id
 ) s WHERE j.id = s.job_id
 """
-_FORGET: Final = "DELETE FROM payloads WHERE job_id = ANY($1)"
+_FORGET: Final = """
+WITH input AS (DELETE FROM payloads WHERE job_id = ANY($1)) DELETE FROM fal_webhooks WHERE job_id = ANY($1)
+"""
 
 
 class Endings:

@@ -31,7 +31,7 @@ WITH a AS MATERIALIZED (
 ), noted AS (
     UPDATE attempts t SET outcome = 'accepted', fal_request_id = a.fal_request_id, status_path = a.status_path,
            result_path = a.result_path, cancel_path = a.cancel_path
-    FROM a WHERE t.id = a.attempt_id
+    FROM a WHERE t.id = a.attempt_id AND (t.fal_request_id IS NULL OR t.fal_request_id = a.fal_request_id)
 ), mine AS MATERIALIZED (
     SELECT id FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
 )

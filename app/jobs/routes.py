@@ -181,6 +181,14 @@ async def get_events(request: Request) -> Response:
     return EventSourceResponse(stream_events(rooms, secret_hash, job_id, seen), headers=headers)
 
 
+@plain.post("/webhooks/fal/{attempt}", include_in_schema=False)  # noqa: FAST003
+async def receive_webhook(request: Request) -> Response:
+    """For fal alone; the path is a secret between fal and us."""
+    receiver = rooms_of(request).receiver
+    await receiver.receive(request.path_params["attempt"], request.scope["headers"], request.body)
+    return Response()
+
+
 @router.get(
     "/v1/jobs",
     operation_id="list_jobs",

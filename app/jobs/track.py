@@ -28,6 +28,7 @@ from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
 from app.jobs.states import AT_FAL
+from app.jobs.told import find_told_ending
 from app.loop import Loop
 from app.wiring import Wiring
 
@@ -64,8 +65,8 @@ class Tracker:
             if job.job_id not in self._checking:
                 self._checking.add(job.job_id)
                 self.loop.start(self._check(job))
-            elif job.cancel_requested_at is not None:
-                self._again[job.job_id] = job  # fal is slow: the cancel need not wait for the next claim
+            elif job.cancel_requested_at is not None or job.is_told:
+                self._again[job.job_id] = job  # fal is slow: neither a cancel nor a webhook waits for the next claim
         return len(claimed)
 
     async def _take_lost(self) -> None:
@@ -85,7 +86,7 @@ class Tracker:
         finally:
             self._checking.discard(job.job_id)
             again = self._again.pop(job.job_id, None)
-            if again is not None and again.cancel_requested_at != job.cancel_requested_at:
+            if again is not None and _has_news(again, job):
                 self._checking.add(job.job_id)
                 self.loop.start(self._check(again))
 
@@ -150,6 +151,8 @@ class Tracker:
         self._troubles += 1
         if self._troubles == 1:
             log.warning("fal does not tell where jobs stand (%s %s); they are kept", trouble.code, trouble.reason)
+        if await self._end_as_told(job, is_gone=False):
+            return
         if await self._unconfirm_if_late(job):
             return
         poll = self._wiring.settings.poll_seconds
@@ -158,6 +161,8 @@ class Tracker:
 
     async def _gone(self, job: Followed) -> None:
         """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
+        if await self._end_as_told(job, is_gone=True):
+            return
         if await self._unconfirm_if_late(job):
             return
         now = self._wiring.clock()
@@ -173,6 +178,10 @@ class Tracker:
                 self._hub.announce([job.job_id])
             return
         await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
+
+    async def _end_as_told(self, job: Followed, *, is_gone: bool) -> bool:
+        ending = await find_told_ending(self._wiring.db, job, is_gone=is_gone, now=self._wiring.clock())
+        return ending is not None and await self._endings.end(ending)
 
     def _warn_of_gone(self, at_once: int) -> None:
         if time.monotonic() > self._quiet_until:
@@ -201,3 +210,8 @@ class Tracker:
             self._hub.announce([job.job_id])
             return
         await self._endings.end(causes.canceled_before_start(job, was=AT_FAL))
+
+
+def _has_news(again: Followed, job: Followed) -> bool:
+    """Whether it was claimed again, while it was checked, for more than the time that had passed."""
+    return (again.cancel_requested_at, again.is_told) != (job.cancel_requested_at, job.is_told)

@@ -63,6 +63,7 @@ class ScriptedFal:
         self.calls: list[tuple[str, str]] = []
         self.always: dict[tuple[str, str], Any] = {}
         self.during: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.webhook_urls: list[str | None] = []
 
     def answer(self, call: str, *answers: Any) -> None:
         self.script[call].extend(answers)
@@ -70,8 +71,11 @@ class ScriptedFal:
     def count(self, call: str) -> int:
         return sum(name == call for name, _ in self.calls)
 
-    async def submit(self, endpoint: str, body: dict[str, Any], *, start_seconds: int, send_by: float) -> Any:
+    async def submit(
+        self, endpoint: str, body: dict[str, Any], *, start_seconds: int, webhook_url: str | None, send_by: float
+    ) -> Any:
         del start_seconds, send_by
+        self.webhook_urls.append(webhook_url)
         return await self._next("submit", f"{endpoint} {body['prompt']}") or accepted()
 
     async def status(self, ref: RequestRef) -> Any:

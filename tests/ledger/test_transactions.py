@@ -2,17 +2,17 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.accounts.callers import COMMAND_LINE
-from app.fal import CancelRequested, Completed, NotSent, Queued, Refused, RefusedUs, Succeeded, Unknown
+from app.fal import CancelRequested, Completed, Genuine, KeySet, NotSent, Queued, Refused, RefusedUs, Succeeded, Unknown
 from app.jobs.cancel import cancel_job
 from app.jobs.resolve import Resolution, resolve_job
 
-from .house import House, failed, units
+from .house import House, Someone, failed, units
 from .test_exactly_once import calling, stray
 
 ROOT = Path(__file__).parent.parent.parent
@@ -116,10 +116,13 @@ def test_every_path_to_fal_is_walked_below() -> None:
         ("dispatch.py", "submit"),
         *(("track.py", method) for method in ("status", "result", "cancel")),
         *(("strays.py", method) for method in ("status", "result", "cancel")),
+        ("receive.py", "status"),
     }
 
 
-async def test_no_connection_is_held_and_no_transaction_open_while_fal_is_asked(house: House) -> None:
+async def test_no_connection_is_held_and_no_transaction_open_while_fal_is_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing else runs here, so while fal is asked the pool must be whole and the server idle."""
     pool = house.db._engine.pool
     watcher = await house.db.connect()
@@ -168,12 +171,37 @@ async def test_no_connection_is_held_and_no_transaction_open_while_fal_is_asked(
     assert (await house.job(job_id))["status"] == "canceled"
     await stray(house, who)
     await house.follow_strays()
+    await _tell(house, who, look, monkeypatch)
     unconfirmed = await house.value("SELECT id FROM jobs WHERE status = 'unconfirmed'")
     await resolve_job(house.rooms, COMMAND_LINE, unconfirmed, Resolution(outcome="void", note="gone"))
     await watcher.close()
-    assert {"submit", "status", "result", "cancel"} == set(asked)
+    assert {"submit", "status", "result", "cancel", "keys"} == set(asked)
     assert asked.count("cancel") >= 2
     assert await house.audit() == []
+
+
+async def _tell(
+    house: House, who: Someone, look: Callable[[str], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook about a job whose submit's answer was lost: fal's keys are read, then where the request stands."""
+
+    async def judge(*_: object, **__: object) -> Genuine:
+        await look("keys")
+        return Genuine("told", "us")
+
+    async def read_body() -> bytes:
+        return b'{"request_id": "told"}'
+
+    monkeypatch.setattr(KeySet, "judge", judge)
+    house.fal.submit_outcome = lambda: Unknown("x", None)
+    job_id = await house.submit(who)
+    await house.send()
+    await house.execute("INSERT INTO fal_accounts VALUES ($1, 'us', now())", house.fal.key_id)
+    attempt_id = await house.value("SELECT attempt_id FROM jobs WHERE id = $1", job_id)
+    before = house.fal.calls.count("status")
+    await house.rooms.receiver.receive(attempt_id.hex, [], read_body)
+    assert house.fal.calls.count("status") == before + 1
+    assert (await house.job(job_id))["status"] == "submitted"
 
 
 async def test_a_call_inside_a_transaction_is_seen(house: House) -> None:
