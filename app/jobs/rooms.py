@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -34,7 +36,7 @@ class Rooms:
         self.last_used = last_used
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
-        self.endings = Endings(wiring, self.hub.announce)
+        self.endings = Endings(wiring, self._ended)
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
@@ -42,6 +44,11 @@ class Rooms:
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _ended(self, job_ids: Sequence[UUID]) -> None:
+        self.hub.announce(job_ids)
+        if self.wiring.settings.fal_concurrency is not None:
+            self.dispatcher.loop.wake()  # a slot is free
 
     async def _keep_house(self, _free: int) -> int:
         await self.last_used.flush(self.wiring.db, now=self.wiring.clock())

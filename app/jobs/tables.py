@@ -96,6 +96,14 @@ jobs = Table(
     Index("jobs_gone_idx", "gone_at", postgresql_where=text("gone_at IS NOT NULL AND finished_at IS NULL")),
 )
 
+turns = Table(
+    "turns",
+    metadata,
+    Column("subject_id", Uuid, nullable=False),
+    Column("taken_at", MOMENT, nullable=False),
+    PrimaryKeyConstraint("subject_id", name="turns_pkey"),
+)
+
 payloads = Table(
     "payloads",
     metadata,
