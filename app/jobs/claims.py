@@ -67,7 +67,7 @@ WITH locked AS MATERIALIZED ({locked}
     ) l WHERE n = 1 OR bytes <= $4
 ), c AS (
     UPDATE jobs j SET status = 'submitting', attempt_id = gen_random_uuid(), version = j.version + 1,
-           next_check_at = now() + make_interval(secs => $2)
+           queue_position = NULL, estimated_start_at = NULL, next_check_at = now() + make_interval(secs => $2)
     FROM due WHERE j.id = due.id RETURNING j.*
 ), made AS (
     INSERT INTO attempts (id, job_id, sent_at, fal_key_id, start_seconds) SELECT attempt_id, id, now(), $3, $5 FROM c

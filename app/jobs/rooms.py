@@ -16,6 +16,7 @@ from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
+from app.jobs.standing import Standing
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker
@@ -41,6 +42,7 @@ class Rooms:
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
         self.strays = Strays(wiring)
+        self.standing = Standing(wiring, self.hub)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,7 +58,7 @@ class Rooms:
 
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self._housekeeping]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self.standing.loop, self._housekeeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""
