@@ -104,7 +104,7 @@ def test_teams_come_before_users_and_users_before_turns_and_turns_before_age() -
     assert pick(lines, 9) == [_id(number) for number in (103, 102, 101, 100, 104)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     slots=st.integers(1, 8),
     hogs=st.integers(1, 10),
