@@ -20,6 +20,7 @@ What always holds
 - `submitting` and the attempt's row are committed before the POST, and no POST goes out more than 5 s after; an answer
   is stored on its attempt whenever it comes; the job moves only by compare-and-set on status and attempt.
 - A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer or for an admin.
+- Under FAL_CONCURRENCY what is at fal is counted from rows, under a lock, each time that a slot is given.
 - A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
 - A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
@@ -30,6 +31,7 @@ Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
 - at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
   take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`, `told` ends by them
+  under FAL_CONCURRENCY `release` says who goes next, and `standing` tells the others where they stand
 - the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

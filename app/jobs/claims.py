@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.db import CommitUnknown, Database
 from app.fal import RequestRef
+from app.jobs.release import RELEASE_LOCK, choose, take_turns
 
 LONGEST_INTERVAL_SECONDS: Final = 15.0
 UNCONFIRMED_EVERY_SECONDS: Final = 60.0
@@ -48,27 +49,38 @@ class Followed(Claimed):
     """Whether a webhook of its attempt is kept."""
 
 
-# Large inputs (images) are taken only as far as there is room for them in memory, but always the first.
-_CLAIM_QUEUED: Final = """
-WITH locked AS MATERIALIZED (
-    SELECT id, next_check_at FROM jobs WHERE status = 'queued' AND next_check_at <= now()
-    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+_OLDEST_DUE: Final = """
+    SELECT id, next_check_at AS place FROM jobs WHERE status = 'queued' AND next_check_at <= now()
+    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED"""
+_PICKED: Final = """
+    SELECT j.id, p.place FROM unnest($1::uuid[]) WITH ORDINALITY AS p (id, place) JOIN jobs j ON j.id = p.id
+    WHERE j.status = 'queued' AND j.next_check_at <= now() FOR UPDATE OF j SKIP LOCKED"""
+
+
+def _sql_claim(locked: str) -> str:
+    """Large inputs (images) are taken only as far as there is room for them in memory, but always the first."""
+    return f"""
+WITH locked AS MATERIALIZED ({locked}
 ), due AS (
     SELECT id FROM (
         SELECT l.id, row_number() OVER w AS n, sum(coalesce(pg_column_size(p.input), 0)) OVER w AS bytes
         FROM locked l LEFT JOIN payloads p ON p.job_id = l.id
-        WINDOW w AS (ORDER BY l.next_check_at, l.id ROWS UNBOUNDED PRECEDING)
+        WINDOW w AS (ORDER BY l.place, l.id ROWS UNBOUNDED PRECEDING)
     ) l WHERE n = 1 OR bytes <= $4
 ), c AS (
     UPDATE jobs j SET status = 'submitting', attempt_id = gen_random_uuid(), version = j.version + 1,
-           next_check_at = now() + make_interval(secs => $2)
+           queue_position = NULL, estimated_start_at = NULL, next_check_at = now() + make_interval(secs => $2)
     FROM due WHERE j.id = due.id RETURNING j.*
 ), made AS (
     INSERT INTO attempts (id, job_id, sent_at, fal_key_id, start_seconds) SELECT attempt_id, id, now(), $3, $5 FROM c
 )
 SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.endpoint, coalesce(p.input, c.input)::text AS input
 FROM c LEFT JOIN payloads p ON p.job_id = c.id
-"""
+"""  # noqa: S608  ours
+
+
+_CLAIM_OLDEST_DUE: Final = _sql_claim(_OLDEST_DUE)
+_CLAIM_PICKED: Final = _sql_claim(_PICKED)
 # Written so that the partial index serves: all four statuses, then without the one that only waits for its lease.
 _CLAIM_TRACKED: Final = """
 WITH due AS MATERIALIZED (
@@ -90,18 +102,35 @@ FROM c JOIN attempts a ON a.id = c.attempt_id
 
 
 async def claim_queued(
-    db: Database, most: int, *, lease_seconds: float, fal_key_id: str, most_bytes: int, start_seconds: int
+    db: Database,
+    most: int,
+    *,
+    lease_seconds: float,
+    fal_key_id: str,
+    most_bytes: int,
+    start_seconds: int,
+    concurrency: int | None = None,
 ) -> tuple[list[ToSend], float | None]:
-    """Take jobs to send: `submitting`, with their attempts' rows. Oldest due first.
+    """Take jobs to send: `submitting`, with their attempts' rows.
+
+    Oldest due first; with `concurrency` as many as fal has free slots, by the rule of `release`.
 
     Also returns a moment of `time.monotonic()` before they were committed, or None when nobody knows whether they
     were: then none may be sent.
     """
+    given = lease_seconds, fal_key_id, most_bytes, start_seconds
     claimed: list[ToSend] = []
     before_commit: float | None = None
     try:
-        async with db.begin_plain() as plain:
-            rows = await plain.fetch(_CLAIM_QUEUED, most, lease_seconds, fal_key_id, most_bytes, start_seconds)
+        async with db.begin_plain(first="" if concurrency is None else f"SELECT {RELEASE_LOCK}") as plain:
+            if concurrency is None:
+                rows = await plain.fetch(_CLAIM_OLDEST_DUE, most, *given)
+            else:
+                picked = await choose(plain, most, concurrency=concurrency)
+                rows = await plain.fetch(_CLAIM_PICKED, picked, *given) if picked else []
+                taken = {row["id"] for row in rows}
+                if taken:
+                    await take_turns(plain, [job_id for job_id in picked if job_id in taken])
             claimed = [ToSend(**_claimed(row), endpoint=row["endpoint"], input=row["input"]) for row in rows]
             before_commit = time.monotonic()
     except CommitUnknown:

@@ -68,6 +68,7 @@ class Dispatcher:
             fal_key_id=self._wiring.fal.key_id,
             most_bytes=room,
             start_seconds=self._wiring.settings.start_seconds,
+            concurrency=self._wiring.settings.fal_concurrency,
         )
         if before_commit is None:
             for job in claimed:

@@ -45,7 +45,7 @@ WITH mine AS MATERIALIZED (
 )
 UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7,
        next_check_at = NULL, held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL,
-       gone_at = NULL,
+       gone_at = NULL, estimated_start_at = NULL,
        cancel_requested_at = CASE WHEN e.is_cancel THEN coalesce(j.cancel_requested_at, $7)
                                   ELSE j.cancel_requested_at END
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[])

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -15,6 +17,7 @@ from app.jobs.hub import Hub
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
 from app.jobs.receive import Receiver
+from app.jobs.standing import Standing
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker
@@ -35,7 +38,7 @@ class Rooms:
         self.last_used = last_used
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
-        self.endings = Endings(wiring, self.hub.announce)
+        self.endings = Endings(wiring, self._ended)
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
@@ -43,9 +46,15 @@ class Rooms:
         self.receiver = Receiver(
             wiring, self.hub.announce, wake_tracker=self.tracker.loop.wake, wake_strays=self.strays.loop.wake
         )
+        self.standing = Standing(wiring, self.hub)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _ended(self, job_ids: Sequence[UUID]) -> None:
+        self.hub.announce(job_ids)
+        if self.wiring.settings.fal_concurrency is not None:
+            self.dispatcher.loop.wake()  # a slot is free
 
     async def _keep_house(self, _free: int) -> int:
         await self.last_used.flush(self.wiring.db, now=self.wiring.clock())
@@ -53,7 +62,7 @@ class Rooms:
 
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self._housekeeping]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self.standing.loop, self._housekeeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

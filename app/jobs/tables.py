@@ -93,7 +93,16 @@ jobs = Table(
         postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
     ),
     Index("jobs_release_idx", "team_id", "user_id", "id", postgresql_where=text("status = 'queued'")),
+    Index("jobs_succeeded_idx", "model", "finished_at", postgresql_where=text("status = 'succeeded'")),
     Index("jobs_gone_idx", "gone_at", postgresql_where=text("gone_at IS NOT NULL AND finished_at IS NULL")),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("subject_id", Uuid, nullable=False),
+    Column("taken_at", MOMENT, nullable=False),
+    PrimaryKeyConstraint("subject_id", name="turns_pkey"),
 )
 
 payloads = Table(

@@ -35,6 +35,7 @@ def job_json(input_sql: str = "j.input") -> str:
         "charged_usd": sql_decimal_text("j.charged_usd"),
         "price_id": _id("price", "price_id"),
         "queue_position": "j.queue_position",
+        "estimated_start_at": _moment("estimated_start_at"),
         "fal_request_id": "j.fal_request_id",
         "user_id": _id("user", "user_id"),
         "team_id": _id("team", "team_id"),
@@ -92,6 +93,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "charged_usd": "1.40",
     "price_id": "price_0199f39e0b7c7d21a4c3f2e1d0b9a877",
     "queue_position": None,
+    "estimated_start_at": None,
     "fal_request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b",
     "user_id": "user_0199f39e11aa7c0e9d8c7b6a59483726",
     "team_id": "team_0199f39e0f557a1b8c9d0e1f2a3b4c5d",
@@ -128,7 +130,12 @@ class Job(BaseModel):
     held_usd: Amount = Field(description="What is still held.")
     charged_usd: Amount | None = Field(description='Null until settled, then "0.00" if free.')
     price_id: PriceId
-    queue_position: int | None
+    queue_position: int | None = Field(
+        description="How many jobs go before it: while `submitted` as fal says, while `queued` here (FAL_CONCURRENCY)."
+    )
+    estimated_start_at: datetime | None = Field(
+        description="While `queued` (FAL_CONCURRENCY): when it may go to fal, judging by recent jobs."
+    )
     fal_request_id: str | None
     user_id: UserId
     team_id: TeamId

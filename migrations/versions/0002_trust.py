@@ -15,6 +15,13 @@ depends_on: Sequence[str] | None = None
 _UP = """
 ALTER TABLE jobs ADD COLUMN webhook_url text, ADD COLUMN estimated_start_at timestamptz;
 CREATE INDEX jobs_release_idx ON jobs (team_id, user_id, id) WHERE status = 'queued';
+CREATE INDEX jobs_succeeded_idx ON jobs (model, finished_at) WHERE status = 'succeeded';
+
+CREATE TABLE turns (
+    subject_id uuid NOT NULL,
+    taken_at timestamptz NOT NULL,
+    CONSTRAINT turns_pkey PRIMARY KEY (subject_id)
+) WITH (fillfactor = 50);
 
 ALTER TABLE attempts ADD COLUMN start_seconds integer, ADD COLUMN sent_from timestamptz,
     ADD COLUMN absent_at timestamptz;
@@ -103,7 +110,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
-    op.execute("DROP TABLE deliveries, webhook_secrets, upstream, fal_accounts, fal_webhooks")
-    op.execute("DROP INDEX attempts_lost_idx, jobs_release_idx")
+    op.execute("DROP TABLE deliveries, webhook_secrets, upstream, fal_accounts, fal_webhooks, turns")
+    op.execute("DROP INDEX attempts_lost_idx, jobs_release_idx, jobs_succeeded_idx")
     op.execute("ALTER TABLE attempts DROP COLUMN start_seconds, DROP COLUMN sent_from, DROP COLUMN absent_at")
     op.execute("ALTER TABLE jobs DROP COLUMN webhook_url, DROP COLUMN estimated_start_at")

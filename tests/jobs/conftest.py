@@ -12,6 +12,7 @@ from app.jobs import dispatch
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.jobs.hand import Hand, by_hand
+from tests.jobs.slots import limited
 from tests.sandbox.running import Sandbox, run_sandbox
 
 SPEED = 200.0  # a job takes 20 ms
@@ -46,6 +47,12 @@ def at_sandbox(database_url: str, sandbox: Sandbox) -> Settings:
 async def hand(settings: Settings) -> AsyncIterator[Hand]:
     async with by_hand(settings) as made:
         yield made
+
+
+@pytest.fixture
+async def two_slots(database_url: str) -> AsyncIterator[Hand]:
+    async with limited(database_url, 2) as hand:
+        yield hand
 
 
 @pytest.fixture(scope="module")

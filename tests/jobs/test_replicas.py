@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import httpx
@@ -19,13 +19,14 @@ from tests.sandbox.running import Sandbox
 
 
 @contextmanager
-def _process(database_url: str, fal_queue_url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def _process(database_url: str, fal_queue_url: str, **more: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     environ = {
         "PATH": os.environ["PATH"],
         "FAL_KEY": FAL_KEY,
         "DATABASE_URL": database_url,
         "FAL_QUEUE_URL": fal_queue_url,
         "POLL_SECONDS": str(POLL_SECONDS),
+        **more,
     }
     command = [sys.executable, "-m", "tests.jobs.serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
@@ -121,6 +122,47 @@ async def test_when_one_of_two_replicas_is_killed_the_other_finishes_and_nothing
     sent = _sent(sandbox)
     assert set(sent.values()) == {1}
     assert 121 - left <= len(sent) <= 121  # the dead may not have come to send all that it had claimed
+
+
+async def test_a_killed_replicas_slots_stay_taken_while_fal_may_have_its_jobs(
+    database_url: str, at_sandbox: Settings, sandbox: Sandbox
+) -> None:
+    limit, left, total = 5, 2, 16
+    with _process(database_url, sandbox.url, FAL_CONCURRENCY=str(limit)) as (url, process):
+        limited = at_sandbox.model_copy(update={"fal_concurrency": limit})
+        async with run_gateway(limited) as other, httpx.AsyncClient(base_url=url, trust_env=False) as doomed:
+            ann = await other.make_person()
+            sandbox.set_clock(speed=40)  # a job takes 0.1 s
+            sandbox.set_fault(call="submit", fault="slow", seconds=20)
+            other.app.state.rooms.dispatcher._paused_until = float("inf")
+            await _submit_all([doomed], ann, range(left))
+            await _until(other, {"submitting": left})
+            process.kill()  # -9
+            process.wait()
+            sandbox.http.delete("/_sandbox/faults")
+            await asyncio.sleep(0.5)  # what fal got of the dead has ended there
+            watching = asyncio.create_task(_most_at_once(sandbox))
+            other.app.state.rooms.dispatcher._paused_until = 0.0
+            await _submit_all([other.client], ann, range(left, total))
+            await _until(other, {"succeeded": total - left, "submitting": left})
+            async with other.wiring.db.plain() as plain:  # until the leases end
+                await plain.execute("UPDATE jobs SET next_check_at = now() WHERE status = 'submitting'")
+            await _until(other, {"succeeded": total - left, "unconfirmed": left})
+            watching.cancel()
+            assert 0 < await watching <= limit - left
+    assert max(_sent(sandbox).values()) == 1
+
+
+async def _most_at_once(sandbox: Sandbox) -> int:
+    """The most jobs that fal was seen to have at once, until cancelled."""
+    most = 0
+    async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as client:
+        with suppress(asyncio.CancelledError):
+            while True:
+                statuses = (await client.get("/_sandbox/state")).json()["statuses"]
+                most = max(most, statuses.get("IN_QUEUE", 0) + statuses.get("IN_PROGRESS", 0))
+                await asyncio.sleep(0.01)
+    return most
 
 
 async def test_connections_that_postgres_ends_in_the_middle_lose_nothing(

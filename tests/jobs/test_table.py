@@ -154,9 +154,9 @@ async def test_a_claim_that_may_not_have_been_committed_is_given_back_unsent(
     begin_plain = hand.gateway.wiring.db.begin_plain
 
     @asynccontextmanager
-    async def losing_the_answer(*, durable: bool = True) -> AsyncIterator[Plain]:
+    async def losing_the_answer(*, durable: bool = True, first: str = "") -> AsyncIterator[Plain]:
         monkeypatch.setattr(hand.gateway.wiring.db, "begin_plain", begin_plain)
-        async with begin_plain(durable=durable) as plain:
+        async with begin_plain(durable=durable, first=first) as plain:
             yield plain
         raise CommitUnknown
 
