@@ -9,7 +9,9 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from app.accounts.last_used import LastUsed
-from app.jobs.dispatch import Dispatcher
+from app.jobs.balance import BalanceWatch
+from app.jobs.dispatch import Dispatcher, lease_seconds
+from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.overdue import end_overdue
@@ -17,6 +19,7 @@ from app.jobs.read import Reader
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker
+from app.jobs.upstream import Upstream
 from app.loop import Loop
 from app.wiring import Wiring
 
@@ -35,21 +38,30 @@ class Rooms:
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
         self.endings = Endings(wiring, self.hub.announce)
-        self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
+        self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
+        self.dispatcher = Dispatcher(wiring, self.hub, self.endings, self.upstream)
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
-        self.tracker = Tracker(wiring, self.hub, self.endings)
+        self.tracker = Tracker(wiring, self.hub, self.endings, self.upstream)
         self.strays = Strays(wiring)
+        self.balance = BalanceWatch(wiring)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
+        self._folding = Loop("folding", self._fold, places=1, rest_seconds=600.0)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def _keep_house(self, _free: int) -> int:
+        await self.upstream.look()
         await self.last_used.flush(self.wiring.db, now=self.wiring.clock())
         return await end_overdue(self.wiring, self.endings)
 
+    async def _fold(self, _free: int) -> int:
+        await fold_ended(self.wiring.db, now=self.wiring.clock())
+        return 0
+
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self._housekeeping]
+        helping = [self._housekeeping, self._folding, self.balance.loop]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, *helping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

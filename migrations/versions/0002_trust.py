@@ -48,10 +48,20 @@ CREATE TABLE upstream (
     probe_after timestamptz,
     balance_usd numeric(20,9),
     balance_read_at timestamptz,
+    balance_warned_at timestamptz,
     CONSTRAINT upstream_pkey PRIMARY KEY (only_row),
     CONSTRAINT upstream_only_row_check CHECK (only_row)
 );
 INSERT INTO upstream DEFAULT VALUES;
+
+CREATE TABLE ended_jobs (
+    model text NOT NULL,
+    status text NOT NULL,
+    jobs bigint NOT NULL,
+    through timestamptz NOT NULL,
+    CONSTRAINT ended_jobs_pkey PRIMARY KEY (model, status)
+);
+CREATE INDEX jobs_finished_at_idx ON jobs (finished_at) INCLUDE (model, status) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE webhook_secrets (
     id uuid NOT NULL,
@@ -103,7 +113,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
-    op.execute("DROP TABLE deliveries, webhook_secrets, upstream, fal_accounts, fal_webhooks")
-    op.execute("DROP INDEX attempts_lost_idx, jobs_release_idx")
+    op.execute("DROP TABLE deliveries, webhook_secrets, ended_jobs, upstream, fal_accounts, fal_webhooks")
+    op.execute("DROP INDEX attempts_lost_idx, jobs_release_idx, jobs_finished_at_idx")
     op.execute("ALTER TABLE attempts DROP COLUMN start_seconds, DROP COLUMN sent_from, DROP COLUMN absent_at")
     op.execute("ALTER TABLE jobs DROP COLUMN webhook_url, DROP COLUMN estimated_start_at")
