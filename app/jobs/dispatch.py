@@ -83,7 +83,7 @@ class Dispatcher:
             self._ramp.rest()
             await self._upstream.give_back(leave)
         self._ramp.sent(len(claimed))
-        fills = len(claimed) == free
+        fills = len(claimed) == free and not leave.is_probe
         for job in claimed:
             self._input_bytes += len(job.input)
             send_by = before_commit + _SEND_WITHIN_SECONDS

@@ -47,7 +47,7 @@ UPDATE upstream SET degraded_since = coalesce(degraded_since, now()), reason = $
 _OVER: Final = "UPDATE upstream SET degraded_since = NULL, reason = NULL, failures = 0, probe_after = NULL"
 
 _WHAT_TO_DO: Final = {
-    "key": "FAL_KEY is wrong or revoked: make one at fal.ai/dashboard/keys, set FAL_KEY, restart every replica",
+    "key": "FAL_KEY is wrong or revoked: make one in fal's dashboard, set FAL_KEY, restart every replica",
     "locked": "fal has locked the account: top up the balance at fal.ai/dashboard/billing; if it is not that, ask fal",
     "busy": "fal is asked too often: should it last, set FAL_CONCURRENCY lower or ask fal for a higher limit",
     "refused": "fal refuses our requests whatever is in them: look at FAL_QUEUE_URL and at any proxy on the way",

@@ -88,8 +88,9 @@ async def test_fal_is_asked_to_cancel_a_late_job_at_each_check_until_it_takes_it
     for asked in (1, 2, 3, 3, 3):
         await hands.check()
         assert hands.fal.count("cancel") == asked
-        left = await hands.sql("SELECT extract(epoch FROM next_check_at - now())::float8 AS s FROM jobs"
-                               " WHERE finished_at IS NULL")
+        left = await hands.sql(
+            "SELECT extract(epoch FROM next_check_at - now())::float8 AS s FROM jobs WHERE finished_at IS NULL"
+        )
         assert left[0]["s"] > 55
     assert (await _end(hands, job_id, CANCELED))["status"] == "failed"
 
