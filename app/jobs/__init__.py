@@ -22,6 +22,8 @@ What always holds
 - A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer or for an admin.
 - A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
 - A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
+- A job past its deadline is `unconfirmed` and cancelled at fal, by whoever made that one move; fal's result ends it.
+- Whether fal takes jobs is one row for all replicas: while it does not, one probe at a time is sent, and nothing fails.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
 - A job ends in `ending.py`, whoever noticed; ended means `finished_at` is set.
 - Callers' reads never call fal, and never write. No transaction is open while fal is called.
@@ -29,7 +31,8 @@ What always holds
 Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
 - at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
-  take rows by `claims` and move them by `moves`
+  take rows by `claims` and move them by `moves`; `upstream` (does fal take jobs?) and `ramp` (how many at once) hold
+  `dispatch` back; `balance` reads fal's balance ahead, `ended` counts for /metrics
 - the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

@@ -189,13 +189,16 @@ async def test_requests_are_timed_by_their_template_and_what_waits_is_left_out(h
 
 class _Platform:
     reads_balance = True
+    is_alone = True
 
-    def __init__(self, *answers: Balance | Trouble) -> None:
+    def __init__(self, hand: Hand, *answers: Balance | Trouble) -> None:
+        self.pool = hand.gateway.wiring.db._engine.pool
         self.answers = list(answers)
         self.asked = 0
 
     async def balance(self) -> Balance | Trouble:
         self.asked += 1
+        assert not self.is_alone or self.pool.checkedout() == 0, "no connection is held while fal is asked"  # type: ignore[attr-defined]
         return self.answers.pop(0)
 
     async def aclose(self) -> None:
@@ -204,7 +207,8 @@ class _Platform:
 
 async def _watch(hand: Hand, *answers: Balance | Trouble, replicas: int = 1) -> _Platform:
     """A minute later: every replica's turn, to its end."""
-    platform = _Platform(*answers)
+    platform = _Platform(hand, *answers)
+    platform.is_alone = replicas == 1
     object.__setattr__(hand.gateway.wiring, "platform", platform)
     await hand.sql("UPDATE upstream SET balance_read_at = balance_read_at - interval '61 s'")
     watches = [balance.BalanceWatch(hand.gateway.wiring) for _ in range(replicas)]

@@ -8,7 +8,10 @@ import pytest
 from app.accounts.last_used import LastUsed
 from app.fal import AlreadyCompleted, CancelDone, CancelRequested, Completed, Gone, InProgress, Queued, Trouble
 from app.jobs.rooms import Rooms
+from app.settings import Settings
+from tests.gateway import run_gateway
 from tests.jobs.hand import FIVE, Hand, failed, rest, until
+from tests.sandbox.running import Sandbox
 
 DONE = Completed(None, None)
 HOLD = ("hold", "1.40", None)
@@ -158,3 +161,23 @@ async def test_what_fal_does_not_know_is_not_cancelled(hands: Hand) -> None:
 async def test_a_job_in_time_that_somebody_cancelled_at_fal_is_canceled(hands: Hand) -> None:
     job_id = await hands.at_fal("running")
     assert (await _end(hands, job_id, CANCELED))["status"] == "canceled"
+
+
+async def test_a_job_that_hangs_at_fal_is_cancelled_there_and_charged_as_its_books_say(
+    at_sandbox: Settings, sandbox: Sandbox
+) -> None:
+    settings = at_sandbox.model_copy(update={"job_deadline_seconds": 1})
+    async with run_gateway(settings) as gateway:
+        ann = await gateway.make_person()
+        job_id = (await gateway.submit(ann, "a boat [hang]")).json()["id"]
+        for _ in range(300):
+            job = await gateway.job(ann, job_id)
+            if job["finished_at"] is not None:
+                break
+            async with gateway.wiring.db.plain() as plain:  # the next look at an unconfirmed job comes in a minute
+                await plain.execute("UPDATE jobs SET next_check_at = now() WHERE status = 'unconfirmed'")
+            await asyncio.sleep(0.1)
+    assert (job["status"], job["error"]["code"], job["charged_usd"]) == ("failed", "deadline-exceeded", "0.00")
+    (request,) = sandbox.requests()
+    assert request["billable_units"] == "0"
+    assert sandbox.http.get("/_sandbox/state").json()["calls"]["cancel"] == 1

@@ -280,6 +280,7 @@ class House:
         room.loop.start = begun.append
         if room is self.rooms.dispatcher:
             room._ramp.width = 100
+            await self.execute("UPDATE upstream SET probe_after = now() WHERE degraded_since IS NOT NULL")
         room._leases_looked_at = -1e9
         found = int(await room._turn(100))
         for work in begun:
