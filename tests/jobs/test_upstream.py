@@ -330,16 +330,16 @@ async def test_the_house_is_looked_after_with_how_fal_is(hand: Hand) -> None:
 async def test_while_the_account_is_locked_two_replicas_probe_now_and_then_and_everything_succeeds_afterwards(
     at_sandbox: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "LONGEST_PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(upstream, "LONGEST_PAUSE_SECONDS", 2.0)
     sandbox.set_fault(call="submit", fault="403-locked")
     async with run_gateway(at_sandbox) as one, run_gateway(at_sandbox) as two:
         ann = await one.make_person()
-        jobs = [(await gateway.submit(ann, f"boat <{n}>")).json()["id"] for n in range(20) for gateway in (one, two)]
-        await asyncio.sleep(2)
+        jobs = [(await gateway.submit(ann, f"boat <{n}>")).json()["id"] for n in range(12) for gateway in (one, two)]
+        await asyncio.sleep(1)
         assert (await one.client.get("/health/ready")).status_code == 200
         assert {(await two.job(ann, job_id))["status"] for job_id in jobs} <= {"queued", "submitting"}
         probes = sandbox.http.get("/_sandbox/state").json()["calls"]["submit"]
-        assert probes < len(jobs)  # each once would be that many already
+        assert 0 < probes < len(jobs)  # each once would be that many already
         sandbox.http.delete("/_sandbox/faults")
         ends = await asyncio.gather(*(one.job(ann, job_id, wait=30) for job_id in jobs))
         assert {job["status"] for job in ends} == {"succeeded"}
