@@ -11,10 +11,23 @@ from typing import Final
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+job_id: Final[ContextVar[str | None]] = ContextVar("job_id", default=None)
+"""What the request or the loop's work that logs is about; lines carry both."""
 
+_ABOUT: Final = {"request_id": request_id, "job_id": job_id}
 _CALLER_KEY: Final = re.compile(r"fg_[A-Za-z0-9]{8,}")
 _FAL_WEBHOOK: Final = re.compile(r"(webhooks(?:/|%2F)fal(?:/|%2F))[0-9a-f]{8,}", re.IGNORECASE)
 _FIELDS: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class _Text(logging.Formatter):
+    """A line for people, with the ids that its message does not name already."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        line = super().formatMessage(record)
+        ids = [str(vars(record)[name]) for name in _ABOUT if name in vars(record)]
+        told = [text for text in ids if text not in line]
+        return f"{line} ({' '.join(told)})" if told else line
 
 
 class _NoSecrets(logging.Formatter):
@@ -27,9 +40,10 @@ class _NoSecrets(logging.Formatter):
         self._secrets = sorted(spelled, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        current = request_id.get()
-        if current and not hasattr(record, "request_id"):
-            record.request_id = current
+        for name, about in _ABOUT.items():
+            current = about.get()
+            if current and not hasattr(record, name):
+                setattr(record, name, current)
         line = self._inner.format(record)
         for secret in self._secrets:
             line = line.replace(secret, "[secret]")
@@ -41,7 +55,7 @@ def set_up_logs(*, level: str, layout: str, secrets: Iterable[str]) -> None:
     inner = (
         JsonFormatter(_FIELDS, rename_fields={"asctime": "at", "levelname": "level", "name": "logger"})
         if layout == "json"
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else _Text("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_NoSecrets(inner, secrets))

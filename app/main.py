@@ -35,7 +35,7 @@ from app.problems import (
     input_faults,
 )
 from app.settings import Settings
-from app.web import docs, health
+from app.web import docs, health, metrics
 from app.web.edge import Edge
 from app.wiring import unwire, utc_now, wire
 
@@ -69,7 +69,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    for router in (jobs.router, ledger.router, accounts.router, health.router, docs.router):
+    for router in (jobs.router, ledger.router, accounts.router, health.router, metrics.router, docs.router):
         app.include_router(router)
     docs.mount_assets(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -82,7 +82,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["x-request-id", "location", "retry-after", "idempotent-replayed", "preference-applied"],
         )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, metrics=wiring.metrics)
     return app
 
 

@@ -38,6 +38,23 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._http_seconds = Histogram(
+            "falgate_http_request_seconds",
+            "Time to the first byte of an answer; requests that wait for a job on purpose are left out.",
+            ["method", "route", "status"],
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
+        self._http_places: dict[tuple[str, str, int], Histogram] = {}
+
+    def saw_http(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answer: `route` is the template, of `status` the first digit is told."""
+        place = (method, route, status // 100)
+        found = self._http_places.get(place)
+        if found is None:
+            found = self._http_places[place] = self._http_seconds.labels(method, route, f"{status // 100}xx")
+        found.observe(seconds)
+
     def saw_fal(self, call: str, outcome: Outcome) -> Outcome:
         """Count what a call to fal came to; returns it."""
         self.fal_requests.labels(call, type(outcome).__name__).inc()

@@ -23,6 +23,8 @@ What always holds
 - Under FAL_CONCURRENCY what is at fal is counted from rows, under a lock, each time that a slot is given.
 - A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
 - A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
+- A job past its deadline is `unconfirmed` and cancelled at fal, by whoever made that one move; fal's result ends it.
+- Whether fal takes jobs is one row for all replicas: while it does not, one probe at a time is sent, and nothing fails.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
 - A job ends in `ending.py`, whoever noticed; ended means `finished_at` is set.
 - Callers' reads never call fal, and never write. No transaction is open while fal is called.
@@ -31,7 +33,8 @@ Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
 - at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
   take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`, `told` ends by them
-  under FAL_CONCURRENCY `release` says who goes next, and `standing` tells the others where they stand
+- holding back: `upstream` (does fal take jobs?), `ramp` (how many at once); under FAL_CONCURRENCY `release` says who
+  goes next and `standing` tells the others where they stand; `balance` reads fal's ahead, `ended` counts for /metrics
 - the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

@@ -58,17 +58,38 @@ def succeeded(job: Claimed, result: Succeeded) -> Ending:
     )
 
 
-def failed(job: Followed, result: Failed) -> Ending:
-    """The model's own error, or a cancel that fal has carried out."""
-    asked_for = job.cancel_requested_at is not None and result.error.code == _CLIENT_CLOSED
-    is_canceled = result.canceled or asked_for
+def failed(job: Followed, result: Failed, *, is_late: bool = False) -> Ending:
+    """The model's own error, or a cancel that fal has carried out: the caller's, or ours of a job past its deadline.
+
+    `is_late` tells ours too when a crash hid that fal had taken it.
+    """
+    has_asked = job.cancel_requested_at is not None
+    is_canceled = result.canceled or (has_asked and result.error.code == _CLIENT_CLOSED)
+    ours = not has_asked and (is_late or job.attempt_outcome == "deadline")
+    if ours and result.error.code == _CLIENT_CLOSED:
+        status, error = "failed", _past_its_deadline(result.error)
+    elif is_canceled:
+        status, error = "canceled", _canceled_at_fal(result.error)
+    else:
+        status, error = "failed", fal_error_json(result.error)
     return Ending(
         job_id=job.job_id,
         was=AT_FAL,
         attempt_id=job.attempt_id,
-        status="canceled" if is_canceled else "failed",
+        status=status,
         charge=charge_failure(result),
-        error=_canceled_at_fal(result.error) if is_canceled else fal_error_json(result.error),
+        error=error,
+    )
+
+
+def _past_its_deadline(error: FalError) -> str:
+    return error_json(
+        code="deadline-exceeded",
+        title="Deadline exceeded",
+        detail="It took longer than the gateway allows, and was cancelled at fal. Ask again.",
+        retryable=True,
+        fal_status=error.code,
+        fal_type=error.type,
     )
 
 

@@ -4,21 +4,24 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import asyncpg
 
+from app import logs
 from app.db import is_database_away
 from app.fal import Accepted, NotSent, Refused, RefusedUs, SubmitOutcome, Unknown
+from app.ids import show
 from app.jobs import causes
 from app.jobs.claims import ToSend, claim_queued
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
+from app.jobs.ramp import Ramp
 from app.jobs.receive import webhook_url
 from app.jobs.states import BEFORE_ANSWER
+from app.jobs.upstream import LONGEST_ASKED_FOR_SECONDS, Leave, Upstream
 from app.loop import Loop
 from app.wiring import Wiring
 
@@ -30,40 +33,43 @@ SENDING_AT_ONCE: Final = 64
 _LEASE_MARGIN_SECONDS: Final = 30.0
 _SEND_WITHIN_SECONDS: Final = 5.0  # of the commit that made the job `submitting`
 _LONGEST_BACKOFF_SECONDS: Final = 15.0
-_LONGEST_PAUSE_SECONDS: Final = 5.0
-_LONGEST_ASKED_FOR_SECONDS: Final = 60
 _INPUT_BYTES_AT_ONCE: Final = 32_000_000  # an image is up to 15,000,000, and is held about three times
 
 
 class Dispatcher:
     """One a process; any number of replicas share the work through the rows.
 
-    While fal cannot be reached, refuses us or loses its answers, one job at a time is sent to see whether that has
-    passed: neither is fal pressed nor does a bad hour of fal's make every waiting job `unconfirmed`.
+    While fal is degraded one job at a time is sent, by one replica, to see whether that has passed: neither is fal
+    pressed nor does a bad hour of fal's make every waiting job `unconfirmed`.
     """
 
-    def __init__(self, wiring: Wiring, hub: Hub, endings: Endings) -> None:
+    def __init__(self, wiring: Wiring, hub: Hub, endings: Endings, upstream: Upstream) -> None:
         self._wiring = wiring
         self._hub = hub
         self._endings = endings
         self._moves = Moves(wiring)
-        self._lease_seconds = wiring.fal.longest_seconds + _LEASE_MARGIN_SECONDS
-        self._failures = 0
-        self._claims = 0
-        self._claims_before_failure = 0
-        self._paused_until = 0.0
-        self._probe: int | None = None  # the claim whose outcome is waited for
+        self._upstream = upstream
+        self._ramp = Ramp(SENDING_AT_ONCE)
+        self._lease_seconds = lease_seconds(wiring)
         self._input_bytes = 0
         self.loop = Loop("dispatch", self._turn, places=SENDING_AT_ONCE)
 
     async def _turn(self, free: int) -> int:
         room = _INPUT_BYTES_AT_ONCE - self._input_bytes
-        if self._probe is not None or room <= 0 or time.monotonic() < self._paused_until:
+        free = min(free, self._ramp.room)
+        leave = await self._upstream.leave() if free > 0 and room > 0 else None
+        if leave is None:
             return 0
-        probes = self._failures > 0
+        try:
+            return await self._send_due(leave, 1 if leave.is_probe else free, room)
+        except BaseException:
+            await self._upstream.give_back(leave)
+            raise
+
+    async def _send_due(self, leave: Leave, free: int, room: int) -> int:
         claimed, before_commit = await claim_queued(
             self._wiring.db,
-            1 if probes else free,
+            free,
             lease_seconds=self._lease_seconds,
             fal_key_id=self._wiring.fal.key_id,
             most_bytes=room,
@@ -73,18 +79,24 @@ class Dispatcher:
         if before_commit is None:
             for job in claimed:
                 self.loop.start(self._give_back(job))
+            await self._upstream.give_back(leave)
             return 0
-        self._claims += 1
-        if probes and claimed:
-            self._probe = self._claims
+        if not claimed:
+            self._ramp.rest()
+            await self._upstream.give_back(leave)
+        self._ramp.sent(len(claimed))
+        fills = len(claimed) == free and not leave.is_probe
         for job in claimed:
             self._input_bytes += len(job.input)
-            self.loop.start(self._send(job, send_by=before_commit + _SEND_WITHIN_SECONDS, claim=self._claims))
+            send_by = before_commit + _SEND_WITHIN_SECONDS
+            self.loop.start(self._send(job, send_by=send_by, leave=leave, fills=fills))
         return len(claimed)
 
-    async def _send(self, job: ToSend, *, send_by: float, claim: int) -> None:
+    async def _send(self, job: ToSend, *, send_by: float, leave: Leave, fills: bool) -> None:
+        logs.job_id.set(show("job", job.job_id))
+        is_probing = leave.is_probe
         try:
-            if self.loop.is_stopping:
+            if self.loop.is_stopping or (self._upstream.is_degraded and not leave.is_probe):
                 await self._give_back(job)
                 return
             self._hub.announce([job.job_id])
@@ -94,13 +106,23 @@ class Dispatcher:
                 log.exception("job_%s cannot be sent", job.job_id.hex)
                 await self._endings.end(causes.unsendable(job))
                 return
-            self._judge(outcome, claim)
-            await self._keep(job, outcome)
+            is_probing = False
+            if isinstance(outcome, Accepted | Refused):
+                await self._keep(job, outcome)
+                await self._upstream.took(leave)
+                if fills:
+                    self._ramp.widen()
+            else:
+                self._ramp.narrow()
+                await self._upstream.did_not_take(leave, outcome)
+                await self._keep(job, outcome)
             self._hub.announce([job.job_id])
         finally:
             self._input_bytes -= len(job.input)
-            if claim == self._probe:
-                self._probe = None
+            self._ramp.came_back()
+            self.loop.wake()
+            if is_probing:
+                await self._upstream.give_back(leave)
 
     async def _give_back(self, job: ToSend) -> None:
         await _until_stored(lambda: self._put_back(job, "not_sent", after_seconds=0))
@@ -114,22 +136,6 @@ class Dispatcher:
             send_by=send_by,
         )
         return self._wiring.metrics.saw_fal("submit", outcome)
-
-    def _judge(self, outcome: SubmitOutcome, claim: int) -> None:
-        """Whether fal takes jobs at present. What was claimed together fails together: that counts once."""
-        if isinstance(outcome, Accepted | Refused):
-            self._failures, self._paused_until = 0, 0.0
-            self.loop.wake()
-            return
-        if claim <= self._claims_before_failure:
-            return
-        self._claims_before_failure = self._claims
-        self._failures += 1
-        asked = outcome.retry_after_seconds if isinstance(outcome, RefusedUs) else None
-        pause = _backoff(self._failures - 1, _LONGEST_PAUSE_SECONDS) if self._failures > 1 else 0.0
-        self._paused_until = time.monotonic() + max(pause, min(asked or 0, _LONGEST_ASKED_FOR_SECONDS))
-        if self._failures == 1:
-            log.warning("fal did not take a job (%s); jobs stay queued, and fal is probed", _words(outcome))
 
     async def _keep(self, job: ToSend, outcome: SubmitOutcome) -> None:
         """Store the answer, however long the database is away; what is lost all the same stands in the log."""
@@ -169,11 +175,16 @@ class Dispatcher:
     ) -> None:
         if after_seconds is None:
             after_seconds = _backoff(job.checks + 1, _LONGEST_BACKOFF_SECONDS)
-        after_seconds = max(after_seconds, min(retry_after or 0, _LONGEST_ASKED_FOR_SECONDS))
+        after_seconds = max(after_seconds, min(retry_after or 0, LONGEST_ASKED_FOR_SECONDS))
         was = sorted(BEFORE_ANSWER)
         if await self._moves.put_back(job, outcome, was=was, after_seconds=after_seconds):
             return
         await self._endings.end(causes.canceled_before_start(job, was=BEFORE_ANSWER))
+
+
+def lease_seconds(wiring: Wiring) -> float:
+    """How long a job that is being sent is its dispatcher's, and a probe whoever took it's."""
+    return wiring.fal.longest_seconds + _LEASE_MARGIN_SECONDS
 
 
 def _backoff(failures: int, longest_seconds: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.db import Plain
+from app.ids import show
 from app.jobs.group import Group
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
@@ -88,7 +89,8 @@ class Endings:
         for job_id, charge in ended.items():
             if charge.mark:
                 self._wiring.metrics.settles_marked.labels(charge.mark).inc()
-                log.warning("job_%s: %s; look at fal's bill", job_id.hex, charge.note)
+                about = {"job_id": show("job", job_id)}
+                log.warning("job_%s: %s; look at fal's bill", job_id.hex, charge.note, extra=about)
         return [first[ending.job_id] is ending and ending.job_id in ended for ending in batch]
 
 

@@ -11,7 +11,9 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from app.accounts.last_used import LastUsed
-from app.jobs.dispatch import Dispatcher
+from app.jobs.balance import BalanceWatch
+from app.jobs.dispatch import Dispatcher, lease_seconds
+from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.overdue import end_overdue
@@ -21,6 +23,7 @@ from app.jobs.standing import Standing
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker
+from app.jobs.upstream import Upstream
 from app.loop import Loop
 from app.wiring import Wiring
 
@@ -39,16 +42,19 @@ class Rooms:
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
         self.endings = Endings(wiring, self._ended)
-        self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
+        self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
+        self.dispatcher = Dispatcher(wiring, self.hub, self.endings, self.upstream)
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
-        self.tracker = Tracker(wiring, self.hub, self.endings)
+        self.tracker = Tracker(wiring, self.hub, self.endings, self.upstream)
         self.strays = Strays(wiring)
         self.receiver = Receiver(
             wiring, self.hub.announce, wake_tracker=self.tracker.loop.wake, wake_strays=self.strays.loop.wake
         )
         self.standing = Standing(wiring, self.hub)
+        self.balance = BalanceWatch(wiring)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
+        self._folding = Loop("folding", self._fold, places=1, rest_seconds=600.0)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _ended(self, job_ids: Sequence[UUID]) -> None:
@@ -57,12 +63,18 @@ class Rooms:
             self.dispatcher.loop.wake()  # a slot is free
 
     async def _keep_house(self, _free: int) -> int:
+        await self.upstream.look()
         await self.last_used.flush(self.wiring.db, now=self.wiring.clock())
         return await end_overdue(self.wiring, self.endings)
 
+    async def _fold(self, _free: int) -> int:
+        await fold_ended(self.wiring.db, now=self.wiring.clock())
+        return 0
+
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self.standing.loop, self._housekeeping]
+        helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, *helping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

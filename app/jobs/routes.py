@@ -6,11 +6,12 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 
+from app import logs
 from app.accounts.access import Admin, Calling
 from app.accounts.callers import KeyUnknown, credentials, find_caller
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
-from app.ids import parse
+from app.ids import parse, show
 from app.jobs.accept import Accepted
 from app.jobs.cancel import cancel_job
 from app.jobs.estimate import estimate
@@ -66,6 +67,7 @@ def _submit_route(category: Category) -> None:
         secret_hash = _secret_hash(request, rooms)
         submission = await _submission(request, rooms, category, secret_hash)
         outcome = await rooms.submits.submit(submission)
+        logs.job_id.set(show("job", outcome.job_id))
         headers = {
             "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
             "Retry-After": str(max(1, round(rooms.wiring.settings.poll_seconds))),
@@ -75,6 +77,8 @@ def _submit_route(category: Category) -> None:
         if not isinstance(outcome, Accepted):
             headers["Idempotent-Replayed"] = "true"
         seconds = submission.wait_seconds or 0
+        if seconds:
+            _waits(request)
         seen = await wait_until_ended(rooms, secret_hash, outcome.job_id, seconds=seconds)
         if not seen.is_ended:
             return json_response(seen.body, status=202, headers=headers)
@@ -128,7 +132,7 @@ async def get_job(request: Request) -> Response:
     """The job as it is now; with `Prefer: wait=N`, when it has ended or after N seconds."""
     rooms = rooms_of(request)
     secret_hash = _secret_hash(request, rooms)
-    job_id = parse("job", request.path_params["id"])
+    job_id = _about(parse("job", request.path_params["id"]))
     if "prefer" in request.headers:
         return await _get_waiting(request, rooms, secret_hash, job_id)
     seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
@@ -143,8 +147,14 @@ async def _get_waiting(request: Request, rooms: Rooms, secret_hash: bytes, job_i
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(_asked(rooms, secret_hash, job_id))).body)
+    _waits(request)
     seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
     return json_response(seen.body, headers=_applied(seen, wait_seconds))
+
+
+def _waits(request: Request) -> None:
+    """It takes as long as its caller wants: no figure of how quick we are."""
+    request.scope["is_waiting"] = True
 
 
 def _secret_hash(request: Request, rooms: Rooms) -> bytes:
@@ -171,7 +181,7 @@ async def get_events(request: Request) -> Response:
     """The job at once, then at each change; closed after its end. A comment every 15 s keeps the stream open."""
     rooms = rooms_of(request)
     secret_hash = _secret_hash(request, rooms)
-    job_id = parse("job", request.path_params["id"])
+    job_id = _about(parse("job", request.path_params["id"]))
     seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
     if job_id is None:
         raise NotFound(NOT_FOUND_DETAIL)
@@ -243,7 +253,13 @@ async def post_resolve(id: str, resolution: Resolution, actor: Admin, rooms: InR
 
 
 def _job_id(text: str) -> UUID:
-    job_id = parse("job", text)
+    job_id = _about(parse("job", text))
     if job_id is None:
         raise NotFound(NOT_FOUND_DETAIL)
+    return job_id
+
+
+def _about(job_id: UUID | None) -> UUID | None:
+    """What this request logs is about that job."""
+    logs.job_id.set(None if job_id is None else show("job", job_id))
     return job_id

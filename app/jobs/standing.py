@@ -5,7 +5,7 @@ Both say what would be if nothing were submitted, cancelled or ended meanwhile: 
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ _SHARE_OF_TIME: Final = 20  # the larger the queue the more seldom: a twentieth 
 _MOST_ROWS: Final = 2000
 _MEANS_FOR_SECONDS: Final = 30.0
 _MEANS_OF: Final = 50
+_RECENT: Final = timedelta(days=7)
 
 # A queue grows faster than the statistics: planned for few rows, the joins below would take a second for 10,000.
 _AS_IF_MANY: Final = "SET LOCAL enable_nestloop = off"
@@ -34,7 +35,8 @@ SELECT model, extract(epoch FROM $1::timestamptz - submitted_at)::float8 AS seco
 _MEANS: Final = """
 SELECT m.model, avg(extract(epoch FROM j.finished_at - j.submitted_at))::float8 AS seconds
 FROM unnest($1::text[]) AS m (model) CROSS JOIN LATERAL (
-    SELECT finished_at, submitted_at FROM jobs WHERE status = 'succeeded' AND model = m.model
+    SELECT finished_at, submitted_at FROM jobs
+    WHERE finished_at IS NOT NULL AND finished_at > $3 AND status = 'succeeded' AND model = m.model
     ORDER BY finished_at DESC LIMIT $2
 ) j GROUP BY m.model
 """
@@ -155,7 +157,7 @@ class Standing:
         """Seconds that the last succeeded jobs of each model took at fal, on average; no entry: nothing is known."""
         if time.monotonic() >= self._means_until:
             async with self._wiring.db.plain() as plain:
-                rows = await plain.fetch(_MEANS, self._models, _MEANS_OF)
+                rows = await plain.fetch(_MEANS, self._models, _MEANS_OF, self._wiring.clock() - _RECENT)
             self._means = {row["model"]: row["seconds"] for row in rows}
             self._means_until = time.monotonic() + _MEANS_FOR_SECONDS
         return self._means

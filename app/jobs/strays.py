@@ -6,8 +6,10 @@ from uuid import UUID
 
 import asyncpg
 
+from app import logs
 from app.db import Plain
 from app.fal import Completed, Failed, RequestRef, ResultOutcome, StatusOutcome, Succeeded
+from app.ids import show
 from app.jobs.charges import charge_failure, charge_success
 from app.jobs.ending import HELD_COLUMNS, held_of
 from app.ledger.locks import keep_quotas_still
@@ -60,6 +62,7 @@ class Strays:
         return len(rows)
 
     async def _follow(self, row: Any) -> None:
+        logs.job_id.set(show("job", row["job_id"]))
         try:
             ref = RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])
             result = await self._ask(ref)

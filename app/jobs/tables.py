@@ -3,6 +3,7 @@
 from sqlalchemy import (
     ARRAY,
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -93,7 +94,12 @@ jobs = Table(
         postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
     ),
     Index("jobs_release_idx", "team_id", "user_id", "id", postgresql_where=text("status = 'queued'")),
-    Index("jobs_succeeded_idx", "model", "finished_at", postgresql_where=text("status = 'succeeded'")),
+    Index(
+        "jobs_finished_at_idx",
+        "finished_at",
+        postgresql_include=["model", "status"],
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
     Index("jobs_gone_idx", "gone_at", postgresql_where=text("gone_at IS NOT NULL AND finished_at IS NULL")),
 )
 
@@ -185,6 +191,17 @@ upstream = Table(
     Column("probe_after", MOMENT),
     Column("balance_usd", MONEY),
     Column("balance_read_at", MOMENT),
+    Column("balance_warned_at", MOMENT),
     PrimaryKeyConstraint("only_row", name="upstream_pkey"),
     CheckConstraint("only_row", name="upstream_only_row_check"),
+)
+
+ended_jobs = Table(
+    "ended_jobs",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("jobs", BigInteger, nullable=False),
+    Column("through", MOMENT, nullable=False),
+    PrimaryKeyConstraint("model", "status", name="ended_jobs_pkey"),
 )

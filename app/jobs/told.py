@@ -14,12 +14,14 @@ _RESULTS_LIVE: Final = timedelta(hours=1)  # after completion (FAL.md 1.5)
 _TOLD: Final = "SELECT body::text, received_at FROM fal_webhooks WHERE attempt_id = $1 AND fal_request_id = $2"
 
 
-async def find_told_ending(db: Database, job: Followed, *, is_gone: bool, now: datetime) -> Ending | None:
+async def find_told_ending(
+    db: Database, job: Followed, *, is_gone: bool, is_late: bool, now: datetime
+) -> Ending | None:
     """The end of this job by its webhook, once nothing better is to be had; None: go on asking fal.
 
     `is_gone`: fal says that it does not know the request, which counts when it has said so for a minute or the job is
     `unconfirmed`. Otherwise fal says nothing (it is away, or our account is locked), which counts once the result
-    would be gone. What was billed stays unsaid.
+    would be gone. `is_late`: it is past its deadline. What was billed stays unsaid.
     """
     if not job.is_told or job.ref is None:
         return None
@@ -33,4 +35,6 @@ async def find_told_ending(db: Database, job: Followed, *, is_gone: bool, now: d
     outcome = told_outcome(row["body"])
     if outcome is None:
         return None
-    return causes.succeeded(job, outcome) if isinstance(outcome, Succeeded) else causes.failed(job, outcome)
+    if isinstance(outcome, Succeeded):
+        return causes.succeeded(job, outcome)
+    return causes.failed(job, outcome, is_late=is_late)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from app import logs
 from app.db import is_database_away
 from app.fal import (
     CancelDone,
@@ -22,6 +23,7 @@ from app.fal import (
     Trouble,
     UnknownStatus,
 )
+from app.ids import show
 from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
 from app.jobs.ending import Endings
@@ -29,6 +31,7 @@ from app.jobs.hub import Hub
 from app.jobs.moves import Moves
 from app.jobs.states import AT_FAL
 from app.jobs.told import find_told_ending
+from app.jobs.upstream import Upstream
 from app.loop import Loop
 from app.wiring import Wiring
 
@@ -39,15 +42,17 @@ _LONGEST_TROUBLE_SECONDS: Final = 60.0
 _GONE_TWICE_WITHIN: Final = timedelta(minutes=1)
 _GONE_AT_ONCE_IS_US: Final = 10
 _LEASES_EVERY_SECONDS: Final = 1.0
+_CANCEL_TAKEN: Final = ("cancel_asked", "deadline")  # outcomes of attempts whose cancel fal has taken: it asks no more
 
 
 class Tracker:
     """One a process. A check reads fal's status, and the result once a status body said COMPLETED."""
 
-    def __init__(self, wiring: Wiring, hub: Hub, endings: Endings) -> None:
+    def __init__(self, wiring: Wiring, hub: Hub, endings: Endings, upstream: Upstream) -> None:
         self._wiring = wiring
         self._hub = hub
         self._endings = endings
+        self._upstream = upstream
         self._moves = Moves(wiring)
         self._checking: set[UUID] = set()
         self._again: dict[UUID, Followed] = {}
@@ -76,6 +81,7 @@ class Tracker:
             self._hub.announce(lost)
 
     async def _check(self, job: Followed) -> None:
+        logs.job_id.set(show("job", job.job_id))
         try:
             if job.ref is not None and not self.loop.is_stopping:
                 await self._ask(job, job.ref)
@@ -91,8 +97,8 @@ class Tracker:
                 self.loop.start(self._check(again))
 
     async def _ask(self, job: Followed, ref: RequestRef) -> None:
-        if job.cancel_requested_at is not None and job.attempt_outcome != "cancel_asked":
-            await self._ask_to_cancel(job, ref)
+        if job.cancel_requested_at is not None and job.attempt_outcome not in _CANCEL_TAKEN:
+            await self._ask_to_cancel(job, ref, taken="cancel_asked")
         match await self._counted("status", self._wiring.fal.status(ref)):
             case Queued(position):
                 await self._saw(job, "submitted", position)
@@ -112,12 +118,13 @@ class Tracker:
         outcome = self._wiring.metrics.saw_fal(call, await asking)
         if not isinstance(outcome, Trouble):
             self._troubles = 0
+            await self._upstream.answered_read()
         return outcome
 
-    async def _ask_to_cancel(self, job: Followed, ref: RequestRef) -> None:
+    async def _ask_to_cancel(self, job: Followed, ref: RequestRef, *, taken: str) -> None:
         outcome = await self._counted("cancel", self._wiring.fal.cancel(ref))
         if isinstance(outcome, CancelRequested | CancelDone):
-            await self._moves.note_attempt(job, "cancel_asked")
+            await self._moves.note_attempt(job, taken)
 
     async def _saw(self, job: Followed, status: str, position: int | None) -> None:
         if await self._unconfirm_if_late(job):
@@ -136,19 +143,29 @@ class Tracker:
             return now - job.started_at > deadline
         return job.submitted_at is not None and now - job.submitted_at > starting + deadline
 
-    async def _unconfirm_if_late(self, job: Followed) -> bool:
+    async def _unconfirm_if_late(self, job: Followed, *, is_known: bool = True) -> bool:
+        """Past its deadline it is cancelled at fal, and followed to its end.
+
+        `unconfirmed` comes first: of several who find it late one alone makes that move, and so cancels. Until fal
+        takes the cancel, each later check asks again; those come once a minute. `is_known`: whether fal may have it.
+        """
         if not self._is_late(job):
             return False
-        if job.status == "unconfirmed":
-            return True
-        if await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
-            log.warning("job_%s is past its deadline: unconfirmed, asked about once a minute", job.job_id.hex)
+        if job.status != "unconfirmed":
+            if not await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
+                return True
+            log.warning("job_%s is past its deadline: unconfirmed, and cancelled at fal", job.job_id.hex)
             self._hub.announce([job.job_id])
+        is_ours = job.cancel_requested_at is None and job.attempt_outcome not in _CANCEL_TAKEN
+        if is_known and is_ours and job.ref is not None:
+            await self._ask_to_cancel(job, job.ref, taken="deadline")
         return True
 
     async def _slow_down(self, job: Followed, trouble: Trouble) -> None:
         """It says nothing about the job. Ours to mend: keep it, and ask less often while it lasts."""
         self._troubles += 1
+        if job.fal_key_id == self._wiring.fal.key_id:
+            await self._upstream.refused_read(trouble)
         if self._troubles == 1:
             log.warning("fal does not tell where jobs stand (%s %s); they are kept", trouble.code, trouble.reason)
         if await self._end_as_told(job, is_gone=False):
@@ -163,7 +180,7 @@ class Tracker:
         """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
         if await self._end_as_told(job, is_gone=True):
             return
-        if await self._unconfirm_if_late(job):
+        if await self._unconfirm_if_late(job, is_known=False):
             return
         now = self._wiring.clock()
         if job.fal_key_id != self._wiring.fal.key_id:
@@ -180,7 +197,9 @@ class Tracker:
         await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
 
     async def _end_as_told(self, job: Followed, *, is_gone: bool) -> bool:
-        ending = await find_told_ending(self._wiring.db, job, is_gone=is_gone, now=self._wiring.clock())
+        ending = await find_told_ending(
+            self._wiring.db, job, is_gone=is_gone, is_late=self._is_late(job), now=self._wiring.clock()
+        )
         return ending is not None and await self._endings.end(ending)
 
     def _warn_of_gone(self, at_once: int) -> None:
@@ -195,7 +214,7 @@ class Tracker:
             case Failed() as failed if failed.start_deadline:
                 await self._requeue(job)
             case Failed() as failed:
-                await self._endings.end(causes.failed(job, failed))
+                await self._endings.end(causes.failed(job, failed, is_late=self._is_late(job)))
             case NotYet():
                 await self._unconfirm_if_late(job)
             case Gone():

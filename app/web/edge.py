@@ -2,12 +2,14 @@
 
 import logging
 import secrets
+import time
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.metrics import Metrics
 from app.problems import BodyTooLarge
 
 log = logging.getLogger("falgate")
@@ -15,13 +17,15 @@ log = logging.getLogger("falgate")
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
 _DRAIN_FACTOR: Final = 4
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
     """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102  ASGI
@@ -33,11 +37,15 @@ class Edge:
         logs.request_id.set(request_id)
         header = (b"x-request-id", request_id.encode())
         has_begun = False
+        came_at = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
+                if "is_waiting" not in scope:
+                    seconds = time.perf_counter() - came_at
+                    self._metrics.saw_http(_method(scope), _route(scope), message["status"], seconds)
                 message["headers"] = [*message["headers"], header]
             await send(message)
 
@@ -57,6 +65,17 @@ class Edge:
 
     def _limit(self, path: str) -> int:
         return self._max_body_bytes if path.startswith(_IMAGE_PATHS) else min(self._max_body_bytes, _SMALL_BODY_BYTES)
+
+
+def _method(scope: Scope) -> str:
+    """A caller may send any word as its method."""
+    method: str = scope["method"]
+    return method if method in _METHODS else "OTHER"
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that was found, never the path: that is the caller's, and has ids in it."""
+    return str(getattr(scope.get("route"), "path", "none"))
 
 
 class _Limited:

@@ -15,7 +15,6 @@ depends_on: Sequence[str] | None = None
 _UP = """
 ALTER TABLE jobs ADD COLUMN webhook_url text, ADD COLUMN estimated_start_at timestamptz;
 CREATE INDEX jobs_release_idx ON jobs (team_id, user_id, id) WHERE status = 'queued';
-CREATE INDEX jobs_succeeded_idx ON jobs (model, finished_at) WHERE status = 'succeeded';
 
 CREATE TABLE turns (
     subject_id uuid NOT NULL,
@@ -55,10 +54,20 @@ CREATE TABLE upstream (
     probe_after timestamptz,
     balance_usd numeric(20,9),
     balance_read_at timestamptz,
+    balance_warned_at timestamptz,
     CONSTRAINT upstream_pkey PRIMARY KEY (only_row),
     CONSTRAINT upstream_only_row_check CHECK (only_row)
 );
 INSERT INTO upstream DEFAULT VALUES;
+
+CREATE TABLE ended_jobs (
+    model text NOT NULL,
+    status text NOT NULL,
+    jobs bigint NOT NULL,
+    through timestamptz NOT NULL,
+    CONSTRAINT ended_jobs_pkey PRIMARY KEY (model, status)
+);
+CREATE INDEX jobs_finished_at_idx ON jobs (finished_at) INCLUDE (model, status) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE webhook_secrets (
     id uuid NOT NULL,
@@ -110,7 +119,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
-    op.execute("DROP TABLE deliveries, webhook_secrets, upstream, fal_accounts, fal_webhooks, turns")
-    op.execute("DROP INDEX attempts_lost_idx, jobs_release_idx, jobs_succeeded_idx")
+    op.execute("DROP TABLE deliveries, webhook_secrets, ended_jobs, upstream, fal_accounts, fal_webhooks, turns")
+    op.execute("DROP INDEX attempts_lost_idx, jobs_release_idx, jobs_finished_at_idx")
     op.execute("ALTER TABLE attempts DROP COLUMN start_seconds, DROP COLUMN sent_from, DROP COLUMN absent_at")
     op.execute("ALTER TABLE jobs DROP COLUMN webhook_url, DROP COLUMN estimated_start_at")

@@ -167,7 +167,8 @@ class Hand:
 
     async def begin_sending(self) -> None:
         await self.sql("UPDATE jobs SET next_check_at = least(next_check_at, now()) WHERE status = 'queued'")
-        self.rooms.dispatcher._paused_until = 0.0
+        await self.sql("UPDATE upstream SET probe_after = least(probe_after, now())")
+        self.rooms.dispatcher._ramp.width = 64
         await self.rooms.dispatcher._turn(64)
 
     async def check(self) -> None:

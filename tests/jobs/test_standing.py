@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.db import Database
-from app.jobs import standing as standing_module
 from app.jobs.release import Line, choose, pick
 from app.settings import Settings
 from tests.jobs.hand import Hand, by_hand
@@ -187,10 +186,3 @@ async def test_places_are_forgotten_when_there_is_no_limit_any_more(settings: Se
             await unlimited.rooms.standing._turn(1)
         shown = [await hand.job(job_id) for job_id in jobs]
         assert [job["queue_position"] for job in shown] == [None] * 3
-
-
-async def test_the_index_serves_what_is_asked_every_half_minute(db: Database) -> None:
-    async with db.plain() as plain:
-        await plain.execute("SET enable_seqscan = off")
-        plan = await plain.fetch(f"EXPLAIN {standing_module._MEANS}", [MODEL], 50)
-    assert "jobs_succeeded_idx" in "\n".join(row[0] for row in plan)

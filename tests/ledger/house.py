@@ -278,7 +278,9 @@ class House:
     async def _turn(self, room: Any) -> int:
         begun: list[Any] = []
         room.loop.start = begun.append
-        room._paused_until = 0.0
+        if room is self.rooms.dispatcher:
+            room._ramp.width = 100
+            await self.execute("UPDATE upstream SET probe_after = now() WHERE degraded_since IS NOT NULL")
         room._leases_looked_at = -1e9
         found = int(await room._turn(100))
         for work in begun:

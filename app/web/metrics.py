@@ -1,0 +1,111 @@
+"""/metrics, in Prometheus' text format: what there is of jobs and money from the database, the rest of this process."""
+
+import hmac
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
+
+from app.accounts.callers import KeyUnknown, authorization
+from app.db import Plain
+from app.http import JsonRoute
+from app.jobs.ended import count_ended
+from app.jobs.states import WAITING
+from app.money import ZERO
+from app.problems import responses
+from app.wiring import Wired
+
+router: Final = APIRouter(route_class=JsonRoute, tags=["health"])
+
+_UNFINISHED: Final = """
+SELECT status, count(*) AS jobs, sum(held_usd) AS held_usd,
+       extract(epoch FROM now() - min(queued_at))::float8 AS oldest_seconds,
+       coalesce(extract(epoch FROM now() - min(next_check_at)), 0)::float8 AS overdue_seconds
+FROM jobs WHERE finished_at IS NULL GROUP BY status
+"""
+_CHARGED: Final = "SELECT coalesce(sum(charged_usd), 0) FROM spend_daily"
+_UPSTREAM: Final = """
+SELECT degraded_since IS NOT NULL AS is_degraded,
+       CASE WHEN balance_read_at > now() - interval '5 minutes' THEN balance_usd END AS balance_usd FROM upstream
+"""
+_PENDING: Final = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
+_TRACKED: Final = frozenset(WAITING) - {"queued"}
+
+Sample = tuple[Mapping[str, str], Decimal | float]
+NO_LABELS: Final[Mapping[str, str]] = {}
+
+
+@router.get("/metrics", operation_id="get_metrics", response_class=Response, responses=responses(401, 503))
+async def get_metrics(request: Request, wired: Wired) -> Response:
+    """Prometheus' text format.
+
+    Figures about jobs and dollars come from the database: there any worker answers alike. Counts of calls, requests
+    and refusals are those of the process that answers.
+    """
+    _require_metrics_key(request, wired.settings.metrics_key)
+    async with wired.db.plain() as plain:
+        lines = await _of_the_database(plain)
+    own = generate_latest(wired.metrics.registry).decode()
+    return Response("\n".join(lines) + "\n" + own, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _of_the_database(plain: Plain) -> list[str]:
+    rows: dict[str, Any] = {row["status"]: row for row in await plain.fetch(_UNFINISHED)}
+    ended = await count_ended(plain)
+    upstream: Any = await plain.fetchrow(_UPSTREAM)
+    charged_usd = await plain.fetchval(_CHARGED)
+    pending = await plain.fetchval(_PENDING)
+    waiting = {status: rows[status]["jobs"] if status in rows else 0 for status in WAITING}
+    oldest = rows["queued"]["oldest_seconds"] if "queued" in rows else 0.0
+    overdue = max([0.0, *(row["overdue_seconds"] for status, row in rows.items() if status in _TRACKED)])
+    held_usd = sum((row["held_usd"] for row in rows.values()), ZERO)
+    balance_usd = upstream["balance_usd"]
+    return [
+        *_tell("jobs", "gauge", "Jobs that have not ended.", _by("status", waiting)),
+        *_tell(
+            "jobs_ended_total",
+            "counter",
+            "Jobs that have ended.",
+            [({"model": model, "status": status}, count) for (model, status), count in sorted(ended.items())],
+        ),
+        *_tell("oldest_queued_seconds", "gauge", "How long the oldest queued job has waited.", _one(max(0.0, oldest))),
+        *_tell("oldest_due_check_seconds", "gauge", "How late the latest check of a job at fal is.", _one(overdue)),
+        *_tell("unconfirmed_jobs", "gauge", "Jobs of which fal has not told.", _one(waiting["unconfirmed"])),
+        *_tell("fal_degraded", "gauge", "1 while fal takes no jobs from us.", _one(int(upstream["is_degraded"]))),
+        *_tell(
+            "fal_balance_usd",
+            "gauge",
+            "What is left on fal's account; absent while unknown.",
+            [] if balance_usd is None else _one(balance_usd),
+        ),
+        *_tell("deliveries_pending", "gauge", "Webhooks to callers on their way.", _one(pending)),
+        *_tell("held_usd", "gauge", "Dollars promised and not settled.", _one(held_usd)),
+        *_tell("charged_usd_total", "counter", "Dollars charged.", _one(charged_usd)),
+    ]
+
+
+def _one(value: Decimal | float) -> list[Sample]:
+    return [(NO_LABELS, value)]
+
+
+def _by(label: str, values: Mapping[str, int]) -> list[Sample]:
+    return [({label: name}, value) for name, value in values.items()]
+
+
+def _tell(name: str, kind: str, meaning: str, samples: Iterable[Sample]) -> list[str]:
+    lines = [f"# HELP falgate_{name} {meaning}", f"# TYPE falgate_{name} {kind}"]
+    for labels, value in samples:
+        told = ",".join(f'{label}="{text}"' for label, text in labels.items())
+        figure = f"{value:.3f}" if isinstance(value, float) else f"{value:f}" if isinstance(value, Decimal) else value
+        lines.append(f"falgate_{name}{{{told}}} {figure}" if told else f"falgate_{name} {figure}")
+    return lines
+
+
+def _require_metrics_key(request: Request, key: SecretStr | None) -> None:
+    """Raise KeyUnknown unless METRICS_KEY is off or sent as Bearer, in the one header."""
+    scheme, given = authorization(request.scope["headers"])
+    if key is not None and not (scheme == b"bearer" and hmac.compare_digest(given, key.get_secret_value().encode())):
+        raise KeyUnknown("Send one header `Authorization: Bearer …` with the METRICS_KEY of this gateway.")
