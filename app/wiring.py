@@ -1,6 +1,7 @@
 """What the application holds, and how a route asks for it."""
 
 import logging
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ class Wiring:
     db: Database
     fal: Queue
     platform: Platform
+    tls: ssl.SSLContext
     catalogue: Catalogue
     metrics: Metrics
     clock: Callable[[], datetime]
@@ -45,6 +47,7 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
         platform=Platform(
             fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url, tls=tls
         ),
+        tls=tls,
         catalogue=load_catalogue(),
         metrics=Metrics(),
         clock=clock,
