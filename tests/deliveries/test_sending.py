@@ -305,6 +305,16 @@ async def test_two_replicas_send_each_once(office: Office) -> None:
     assert {one["tries"] for one in await office.deliveries()} == {1}
 
 
+async def test_what_another_is_just_claiming_is_passed_over_not_waited_for(office: Office) -> None:
+    for _ in range(8):
+        await office.end_job()
+    db, now = office.hand.gateway.wiring.db, datetime.now(UTC)
+    async with db.begin_plain() as plain:
+        theirs = {row["id"] for row in await plain.fetch(claims._CLAIM, "", 150, [], [], now, 4)}
+        ours = {one.id for one in await asyncio.wait_for(claim_due(db, 150, after="", rooms={}, others=4, now=now), 5)}
+    assert (len(theirs), len(ours), theirs & ours) == (4, 4, set())
+
+
 async def test_killed_between_send_and_store_it_is_sent_again_with_the_same_id(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
