@@ -30,6 +30,7 @@ Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
 - at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
   take rows by `claims` and move them by `moves`
-- the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
+- the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
+  `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

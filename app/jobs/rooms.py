@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from app.accounts.last_used import LastUsed
+from app.deliveries.sender import Sender
 from app.jobs.dispatch import Dispatcher
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
@@ -34,7 +35,8 @@ class Rooms:
         self.last_used = last_used
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
-        self.endings = Endings(wiring, self.hub.announce)
+        self.sender = Sender(wiring)
+        self.endings = Endings(wiring, self.hub.announce, wake_sender=self.sender.loop.wake)
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings)
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
@@ -49,7 +51,7 @@ class Rooms:
 
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self._housekeeping]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self.sender.loop, self._housekeeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""
