@@ -46,7 +46,10 @@ async def list_deliveries(plain: Plain, query: DeliveryQuery, *, actor: Actor) -
             reached.append(f"{column} = ${len(values)}")
         where = f"WHERE {' AND '.join(reached)}" if reached else ""
         arms.append(f"(SELECT {_SHOWN} FROM deliveries {where} ORDER BY id DESC LIMIT {limit})")  # noqa: S608  ours
-    rows = await plain.fetch(f"{' UNION '.join(arms)} ORDER BY id DESC LIMIT {limit}", *values)
+    rows = await plain.fetch(
+        f"SELECT * FROM ({' UNION '.join(arms)}) d ORDER BY d.id DESC LIMIT {limit}",  # noqa: S608  ours
+        *values,
+    )
     page = [Delivery(**dict(row)) for row in rows[: query.limit]]
     return Page(data=page, next_cursor=show("delivery", page[-1].id) if len(rows) > query.limit else None)
 

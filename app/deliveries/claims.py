@@ -44,14 +44,16 @@ FROM c ORDER BY c.target
 """  # noqa: S608  ours
 _STORE: Final = """
 UPDATE deliveries SET
-    status = CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) > give_up_at THEN 'failed' ELSE $3 END,
-    next_try_at = CASE WHEN $3 = 'pending' AND now() + make_interval(secs => $4) <= give_up_at
+    status = CASE WHEN $3::text = 'pending' AND now() + make_interval(secs => $4) > give_up_at
+                  THEN 'failed' ELSE $3::text END,
+    next_try_at = CASE WHEN $3::text = 'pending' AND now() + make_interval(secs => $4) <= give_up_at
                        THEN now() + make_interval(secs => $4) END,
-    response_status = $5, error = $6, tried_at = $7, delivered_at = CASE WHEN $3 = 'delivered' THEN $7 END
+    response_status = $5, error = $6, tried_at = $7::timestamptz,
+    delivered_at = CASE WHEN $3::text = 'delivered' THEN $7::timestamptz END
 WHERE id = $1 AND status = 'pending' AND next_try_at = $2
 """
 _GIVE_BACK: Final = """
-UPDATE deliveries SET next_try_at = now(), tries = CASE WHEN $3 THEN tries ELSE greatest(tries - 1, 0) END
+UPDATE deliveries SET next_try_at = now(), tries = CASE WHEN $3::bool THEN tries ELSE greatest(tries - 1, 0) END
 WHERE id = $1 AND status = 'pending' AND next_try_at = $2
 """
 

@@ -59,6 +59,11 @@ class Office:
                 return await self.gateway.make_team()
             case "user":
                 return (await self.gateway.make_person(team_id=self.mia.team_id)).user_id
+            case "delivery":
+                job_id = (await self.gateway.submit(self.mia, webhook_url="https://hooks.test/")).json()["id"]
+                await self.gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=self.mia.headers)
+                page = await self.gateway.client.get(f"/v1/deliveries?job_id={job_id}", headers=self.mia.headers)
+                return str(page.json()["data"][0]["id"])
             case "key":
                 return str((await self.gateway.admin("POST", "/v1/keys", name="x", user_id=self.mia.user_id))["id"])
         job_id = str((await self.gateway.submit(self.mia)).json()["id"])
