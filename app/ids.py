@@ -68,4 +68,7 @@ QuotaId = Annotated[UUID, BeforeValidator(_parser("quota")), PlainSerializer(_sh
 PriceId = Annotated[UUID, BeforeValidator(_parser("price")), PlainSerializer(_shower("price")), _schema("price")]
 JobId = Annotated[UUID, BeforeValidator(_parser("job")), PlainSerializer(_shower("job")), _schema("job")]
 EntryId = Annotated[UUID, BeforeValidator(_parser("entry")), PlainSerializer(_shower("entry")), _schema("entry")]
+DeliveryId = Annotated[
+    UUID, BeforeValidator(_parser("delivery")), PlainSerializer(_shower("delivery")), _schema("delivery")
+]
 AuditId = Annotated[UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")]

@@ -18,6 +18,7 @@ from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
 from app.db import is_database_away
+from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
@@ -50,6 +51,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.rooms = Rooms(wiring, last_used)
+        app.state.sender = app.state.rooms.sender
         if work:
             app.state.rooms.start()
         try:
@@ -69,7 +71,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    for router in (jobs.router, ledger.router, accounts.router, health.router, metrics.router, docs.router):
+    domains = (jobs.router, deliveries.router, ledger.router, accounts.router)
+    for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)
     docs.mount_assets(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

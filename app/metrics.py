@@ -30,6 +30,9 @@ class Metrics:
             ["mark"],
             registry=self.registry,
         )
+        self.delivery_tries = Counter(
+            "falgate_delivery_tries", "Tries to deliver a webhook to a caller.", ["outcome"], registry=self.registry
+        )
         self.group_size = Histogram(
             "falgate_group_size",
             "Members that shared one transaction.",

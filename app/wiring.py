@@ -1,6 +1,7 @@
 """What the application holds, and how a route asks for it."""
 
 import logging
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ class Wiring:
     fal: Queue
     platform: Platform
     signatures: KeySet
+    tls: ssl.SSLContext
     catalogue: Catalogue
     metrics: Metrics
     clock: Callable[[], datetime]
@@ -47,6 +49,7 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
             fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url, tls=tls
         ),
         signatures=KeySet(rest_url=settings.fal_rest_url, tls=tls),
+        tls=tls,
         catalogue=load_catalogue(),
         metrics=Metrics(),
         clock=clock,

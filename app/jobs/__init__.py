@@ -35,6 +35,7 @@ Where things are
   take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`, `told` ends by them
 - holding back: `upstream` (does fal take jobs?), `ramp` (how many at once); under FAL_CONCURRENCY `release` says who
   goes next and `standing` tells the others where they stand; `balance` reads fal's ahead, `ended` counts for /metrics
-- the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
+- the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
+  `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

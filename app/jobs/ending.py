@@ -8,8 +8,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.db import Plain
+from app.deliveries.outbox import sql_store_deliveries, store_deliveries
 from app.ids import show
 from app.jobs.group import Group
+from app.jobs.wire import JOB_JSON
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
 from app.wiring import Wiring
@@ -34,6 +36,14 @@ class Ending:
     is_cancel: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a job's hold, and whether its caller gets a webhook."""
+
+    charge: Charge
+    has_delivery: bool
+
+
 HELD_COLUMNS: Final = """
 j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_id, j.key_id, j.model, j.end_user,
 j.tags::text AS tags"""
@@ -54,7 +64,7 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text
 JOIN mine ON mine.id = e.id
 WHERE j.id = e.id AND j.finished_at IS NULL AND j.status = ANY (string_to_array(e.was, ' '))
   AND j.attempt_id IS NOT DISTINCT FROM e.attempt_id
-RETURNING {HELD_COLUMNS}
+RETURNING {HELD_COLUMNS}, j.webhook_url
 """  # noqa: S608  ours
 # Read after the entries are written, so that what was booked beside the hold before the end is in it.
 _CHARGED: Final = """
@@ -63,6 +73,7 @@ UPDATE jobs j SET charged_usd = s.usd FROM (
     WHERE job_id = ANY($1) AND kind IN ('settle', 'overage', 'adjustment') GROUP BY job_id
 ) s WHERE j.id = s.job_id
 """
+_TELL: Final = sql_store_deliveries(JOB_JSON)
 _FORGET: Final = """
 WITH input AS (DELETE FROM payloads WHERE job_id = ANY($1)) DELETE FROM fal_webhooks WHERE job_id = ANY($1)
 """
@@ -71,9 +82,12 @@ WITH input AS (DELETE FROM payloads WHERE job_id = ANY($1)) DELETE FROM fal_webh
 class Endings:
     """Ends jobs, those that end at the same time in one transaction."""
 
-    def __init__(self, wiring: Wiring, announce: Callable[[Sequence[UUID]], None]) -> None:
+    def __init__(
+        self, wiring: Wiring, announce: Callable[[Sequence[UUID]], None], *, wake_sender: Callable[[], None]
+    ) -> None:
         self._wiring = wiring
         self._announce = announce
+        self._wake_sender = wake_sender
         self._group = Group[Ending, bool](self._run, sizes=wiring.metrics.group_size.labels("end"))
 
     async def end(self, ending: Ending) -> bool:
@@ -86,18 +100,21 @@ class Endings:
         async with self._wiring.db.begin_plain() as plain:
             ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
         self._announce(list(ended))
-        for job_id, charge in ended.items():
-            if charge.mark:
-                self._wiring.metrics.settles_marked.labels(charge.mark).inc()
+        if any(one.has_delivery for one in ended.values()):
+            self._wake_sender()
+        for job_id, one in ended.items():
+            if one.charge.mark:
+                self._wiring.metrics.settles_marked.labels(one.charge.mark).inc()
                 about = {"job_id": show("job", job_id)}
-                log.warning("job_%s: %s; look at fal's bill", job_id.hex, charge.note, extra=about)
+                log.warning("job_%s: %s; look at fal's bill", job_id.hex, one.charge.note, extra=about)
         return [first[ending.job_id] is ending and ending.job_id in ended for ending in batch]
 
 
-async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, now: datetime) -> dict[UUID, Charge]:
-    """End each of these jobs that still stands where its ending says; returns what became of their holds.
+async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, now: datetime) -> dict[UUID, Ended]:
+    """End each of these jobs that still stands where its ending says; returns those.
 
-    Order of locks: the quotas' lock (shared), windows by id, jobs by id, entries.
+    Order of locks: the quotas' lock (shared), windows by id, jobs by id, entries. Where a delivery was written, wake
+    the sender after the commit.
     """
     ids = [ending.job_id for ending in endings]
     await keep_quotas_still(plain)
@@ -120,7 +137,10 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         await resolve_holds(plain, resolved, windows=windows, now=now, zone=wiring.settings.zone)
         await plain.execute(_CHARGED, ended)
         await plain.execute(_FORGET, ended)
-    return {held.job_id: charge for held, charge in resolved}
+    urls = {row["id"]: row["webhook_url"] for row in rows if row["webhook_url"] is not None}
+    if urls:
+        await store_deliveries(plain, _TELL, urls, now=now)
+    return {held.job_id: Ended(charge, held.job_id in urls) for held, charge in resolved}
 
 
 def held_of(row: Any) -> Held:

@@ -16,8 +16,10 @@ from starlette.requests import Request
 from app.catalogue.endpoint import Category, Endpoint, Input
 from app.catalogue.fields import NO_NUL, show_image
 from app.catalogue.registry import Catalogue
+from app.deliveries.targets import LONGEST_URL, refusal_of
 from app.http import parse_json, require_json_type
 from app.problems import InvalidInput, input_faults
+from app.settings import Settings
 
 DEFAULT_MODEL: Final = "kling-2.1-master"
 LONGEST_WAIT_SECONDS: Final = 300
@@ -62,6 +64,13 @@ class Ours(Input):
         Annotated[str, Field(min_length=1, max_length=128), NO_NUL] | None,
         Field(description="Your own name for your visitor."),
     ] = None
+    webhook_url: Annotated[
+        Annotated[str, Field(max_length=LONGEST_URL, json_schema_extra={"format": "uri"})] | None,
+        Field(
+            description="Where to POST the job when it has ended (Standard Webhooks): a public https URL.",
+            examples=["https://hooks.example.com/falgate"],
+        ),
+    ] = None
 
 
 @cache
@@ -84,10 +93,11 @@ class Submission:
     idempotency_key: str | None
     fingerprint: bytes
     wait_seconds: int | None
+    webhook_url: str | None = None
 
 
 async def read_submission(
-    request: Request, category: Category, *, secret_hash: bytes, catalogue: Catalogue
+    request: Request, category: Category, *, secret_hash: bytes, catalogue: Catalogue, settings: Settings
 ) -> Submission:
     """Raises NotJson, BodyTooLarge (from the body's limit) or InvalidInput."""
     require_json_type(request.headers.get("content-type"))
@@ -96,9 +106,9 @@ async def read_submission(
     key = _idempotency_key(request, faults)
     wait_seconds = read_wait(request, faults)
     if len(body) > _PARSE_BESIDE_BYTES:
-        parsed = await asyncio.to_thread(_read_body, body, category, catalogue, faults)
+        parsed = await asyncio.to_thread(_read_body, body, category, catalogue, settings, faults)
     else:
-        parsed = _read_body(body, category, catalogue, faults)
+        parsed = _read_body(body, category, catalogue, settings, faults)
     if faults or parsed is None:
         raise InvalidInput(faults)
     endpoint, fields, shown, payload = parsed
@@ -109,6 +119,7 @@ async def read_submission(
         payload=payload,
         tags=fields.tags,
         end_user=fields.end_user,
+        webhook_url=fields.webhook_url,
         seconds=endpoint.seconds(fields),
         idempotency_key=key,
         fingerprint=_fingerprint(endpoint, shown, fields),
@@ -117,12 +128,13 @@ async def read_submission(
 
 
 def _read_body(
-    body: bytes, category: Category, catalogue: Catalogue, faults: list[dict[str, str]]
+    body: bytes, category: Category, catalogue: Catalogue, settings: Settings, faults: list[dict[str, str]]
 ) -> tuple[Endpoint, Ours, dict[str, Any], str | None] | None:
     data = parse_json(body)
     if not isinstance(data, dict):
         faults.append({"pointer": "", "detail": "the body must be a JSON object"})
         return None
+    faults += _faults_of_webhook(data.get("webhook_url"), settings)
     endpoint = _endpoint(data, category, catalogue, faults)
     if endpoint is None:
         faults += _faults_of_ours(data)
@@ -146,18 +158,30 @@ def _endpoint(data: Any, category: Category, catalogue: Catalogue, faults: list[
     return endpoint
 
 
+def _faults_of_webhook(url: Any, settings: Settings) -> list[dict[str, str]]:
+    """What this gateway has against a URL; whether it is a text of a right length, the body's type says."""
+    if not isinstance(url, str) or len(url) > LONGEST_URL:
+        return []
+    detail = refusal_of(url, allow_private=settings.webhook_allow_private)
+    if settings.secret_key is None:
+        detail = "this gateway sends no webhooks: whoever runs it must set SECRET_KEY first"
+    return [] if detail is None else [{"pointer": "/webhook_url", "detail": detail}]
+
+
 def _faults_of_ours(data: Any) -> list[dict[str, str]]:
     """What can be said of a body whose model is not known: whether our own fields are right."""
     try:
-        Ours.model_validate({name: data[name] for name in ("tags", "end_user") if name in data})
+        Ours.model_validate({name: data[name] for name in ("tags", "end_user", "webhook_url") if name in data})
     except ValidationError as error:
         return input_faults(error.errors(include_url=False, include_input=False))
     return []
 
 
 def _fingerprint(endpoint: Endpoint, shown: Mapping[str, Any], fields: Ours) -> bytes:
-    """Equal for two requests that ask for the same: same endpoint, input, tags and end user."""
+    """Equal for two requests that ask for the same: same endpoint, input, tags, end user and webhook."""
     asked = [endpoint.id, sorted(shown.items()), sorted(fields.tags.items()), fields.end_user]
+    if fields.webhook_url is not None:  # without one it is what earlier releases wrote
+        asked.append(fields.webhook_url)
     return hashlib.sha256(to_json(asked)).digest()
 
 

@@ -70,7 +70,7 @@ async def resolve_job(rooms: Rooms, actor: Actor, job_id: UUID, resolution: Reso
             after={
                 "status": "failed",
                 "outcome": resolution.outcome,
-                "charged_usd": decimal_text(ended[job_id].usd),
+                "charged_usd": decimal_text(ended[job_id].charge.usd),
                 "note": resolution.note,
             },
             now=now,
@@ -79,6 +79,8 @@ async def resolve_job(rooms: Rooms, actor: Actor, job_id: UUID, resolution: Reso
             await plain.execute(_STRAY, row["attempt_id"])
         body: str = await plain.fetchval(f"SELECT {JOB_JSON} FROM jobs j WHERE j.id = $1", job_id)  # noqa: S608
     rooms.hub.announce([job_id])
+    if ended[job_id].has_delivery:
+        rooms.sender.loop.wake()
     return body
 
 

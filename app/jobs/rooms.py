@@ -11,6 +11,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from app.accounts.last_used import LastUsed
+from app.deliveries.sender import Sender
 from app.jobs.balance import BalanceWatch
 from app.jobs.dispatch import Dispatcher, lease_seconds
 from app.jobs.ended import fold_ended
@@ -41,7 +42,8 @@ class Rooms:
         self.last_used = last_used
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
-        self.endings = Endings(wiring, self._ended)
+        self.sender = Sender(wiring)
+        self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings, self.upstream)
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
@@ -73,8 +75,9 @@ class Rooms:
 
     @property
     def _loops(self) -> list[Loop]:
+        telling = [self.sender.loop, self.sender.slow_loop]
         helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, *helping]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, *telling, *helping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

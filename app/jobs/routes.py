@@ -49,7 +49,13 @@ async def _submission(request: Request, rooms: Rooms, category: Category, secret
     if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
         await _require_key(rooms, secret_hash)  # a stranger's images are not taken into memory
     try:
-        return await read_submission(request, category, secret_hash=secret_hash, catalogue=rooms.wiring.catalogue)
+        return await read_submission(
+            request,
+            category,
+            secret_hash=secret_hash,
+            catalogue=rooms.wiring.catalogue,
+            settings=rooms.wiring.settings,
+        )
     except Problem:
         await _require_key(rooms, secret_hash)
         raise

@@ -61,13 +61,16 @@ class Office:
                 return (await self.gateway.make_person(team_id=self.mia.team_id)).user_id
             case "key":
                 return str((await self.gateway.admin("POST", "/v1/keys", name="x", user_id=self.mia.user_id))["id"])
-        job_id = str((await self.gateway.submit(self.mia)).json()["id"])
-        if operation == "stream_job_events":
+        made = job_id = str((await self.gateway.submit(self.mia, webhook_url="https://hooks.test/")).json()["id"])
+        if operation in {"stream_job_events", "redeliver_delivery"}:
             await self.gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=self.mia.headers)
+        if operation == "redeliver_delivery":
+            page = await self.gateway.client.get(f"/v1/deliveries?job_id={job_id}", headers=self.mia.headers)
+            made = str(page.json()["data"][0]["id"])
         if operation == "resolve_job":
             async with self.gateway.wiring.db.plain() as plain:
                 await plain.execute("UPDATE jobs SET status = 'unconfirmed' WHERE id = $1", job_id.removeprefix("job_"))
-        return job_id
+        return made
 
     async def call(self, who: str, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
         return await self.gateway.client.request(method, path, json=body, headers=self.headers(who))

@@ -40,7 +40,12 @@ WRONG: dict[str, list[Any]] = {
         [["a", "b"]],
     ],
     "nonsense": [None, 1, "x"],
-    "webhook_url": ["https://example.com/hook", None],
+    "webhook_url": [
+        *(value for value in ANYTHING if value is not None),
+        "http://hooks.test/",
+        "https://127.0.0.1/",
+        "https://hooks.test/" + "x" * 2000,
+    ],
     "image_url": [LINK],
     "x" * 50: [1],
     "": [1],

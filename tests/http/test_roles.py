@@ -52,6 +52,10 @@ TABLE: dict[str, Line] = {
     "list_jobs": Line(everyone(200, 403)),
     "resolve_job": Line(admins(200), lambda _: {"outcome": "void", "note": "x"}),
     "get_me": Line(everyone(200, 403)),
+    "get_webhook_secret": Line(everyone(200, 403)),
+    "rotate_webhook_secret": Line(everyone(200, 403)),
+    "list_deliveries": Line(everyone(200)),
+    "redeliver_delivery": Line((202, 404, 202, 404, 404, 404, 202, 202)),
     "list_models": Line(everyone(200)),
     "create_quota": Line(
         (403, 403, 201, 422, 403, 403, 201, 201),

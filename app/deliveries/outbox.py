@@ -1,0 +1,45 @@
+"""Writing deliveries, in the transaction that ends their jobs, and counting those that wait."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.db import Plain, Tx
+from app.deliveries.retries import DAY_SECONDS
+from app.deliveries.targets import target_of
+from app.ids import new_id
+
+_COUNT: Final = text("SELECT count(*) FROM deliveries WHERE status = 'pending'")
+
+
+def sql_store_deliveries(job_json: str) -> str:
+    """The statement of `store_deliveries`; `job_json` is the SQL that writes the row `j` of jobs as JSON text."""
+    finished_at = """to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    body = (
+        f"""'{{"type":"job.' || j.status || '","timestamp":"' || {finished_at} || '","data":' || {job_json} || '}}'"""
+    )
+    return f"""
+INSERT INTO deliveries (id, job_id, user_id, team_id, type, url, target, body, status, next_try_at, give_up_at,
+                        created_at)
+SELECT d.id, j.id, j.user_id, j.team_id, 'job.' || j.status, j.webhook_url, d.target, {body}, 'pending', now(),
+       now() + make_interval(secs => {DAY_SECONDS}), $4
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS d (id, job_id, target) JOIN jobs j ON j.id = d.job_id
+"""  # noqa: S608  ours
+
+
+async def store_deliveries(plain: Plain, statement: str, urls: Mapping[UUID, str], *, now: datetime) -> None:
+    """A delivery for each of these jobs, which have just ended in this transaction; by id, its `webhook_url`.
+
+    `statement` is of `sql_store_deliveries`. The bodies are frozen here.
+    """
+    await plain.execute(
+        statement, [new_id(now) for _ in urls], list(urls), [target_of(url) for url in urls.values()], now
+    )
+
+
+async def count_pending(tx: Tx) -> int:
+    """How many deliveries wait, or are being tried; a small index holds just these."""
+    return int((await tx.execute(_COUNT)).scalar_one())

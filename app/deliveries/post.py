@@ -1,0 +1,186 @@
+"""One try: a POST to an address that was checked first, over a connection of its own."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Final, Literal
+
+import httpx
+
+from app.deliveries.addresses import Address, may_call
+from app.deliveries.resolve import Resolve, resolve
+from app.deliveries.retries import read_retry_after
+from app.deliveries.targets import Target, parse_target, refusal_of
+
+TRY_SECONDS: Final = 15.0
+_CONNECT_SECONDS: Final = 5.0
+_ADDRESSES: Final = 3  # of a name are tried, one after the other, as long as none was reached
+_READ_BYTES: Final = 16_384
+_READ_SECONDS: Final = 1.0
+_GONE: Final = 410
+
+Outcome = Literal["delivered", "answered", "gone", "timeout", "unreachable", "not_allowed", "unsigned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What a try came to. `error` is ours to show: it holds nothing of the answer but its status."""
+
+    outcome: Outcome
+    status: int | None = None
+    error: str | None = None
+    asked_seconds: float | None = None
+
+
+class Sending:
+    """Whether a byte of the request may have gone out."""
+
+    has_begun = False
+
+    async def __call__(self, event: str, _info: object) -> None:
+        """Httpcore's `trace`: called before the first byte is written."""
+        if event.endswith("send_request_headers.started"):
+            self.has_begun = True
+
+
+class _NotAllowed(Exception):  # noqa: N818  a fact
+    """The name leads to an address that is not to be called."""
+
+
+class Post:
+    """Sends webhooks. No redirect, proxy, cookie or connection used before; of the answer little more than a status."""
+
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        tls: ssl.SSLContext,
+        resolve: Resolve = resolve,
+        try_seconds: float = TRY_SECONDS,
+    ) -> None:
+        self._allow_private = allow_private
+        self._tls = tls
+        self._resolve = resolve
+        self._try_seconds = try_seconds
+
+    async def send(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, sending: Sending, now: datetime
+    ) -> Tried:
+        """Try once, for `try_seconds` at most. Raises nothing of the network's."""
+        try:
+            async with asyncio.timeout(self._try_seconds):
+                return await self._send(url, body, headers, sending=sending, now=now)
+        except (TimeoutError, httpx.TimeoutException):
+            return Tried(outcome="timeout", error="no answer in time")
+        except _NotAllowed:
+            return Tried(outcome="not_allowed", error="the host leads to an address that webhooks may not go to")
+        except httpx.HTTPError:
+            return Tried(outcome="unreachable", error="the connection broke before an answer")
+
+    async def _send(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, sending: Sending, now: datetime
+    ) -> Tried:
+        refused = refusal_of(url, allow_private=self._allow_private)
+        if refused is not None:
+            return Tried(outcome="not_allowed", error=f"the URL {refused}")
+        target = parse_target(url)
+        addresses = await self._find_addresses(target)
+        if not addresses:
+            return Tried(outcome="unreachable", error="the host's name could not be resolved")
+        tried = Tried(outcome="unreachable", error="no connection")
+        for address in addresses[:_ADDRESSES]:
+            try:
+                return await self._exchange(target, address, body, headers, sending=sending, now=now)
+            except httpx.ConnectTimeout:
+                tried = Tried(outcome="timeout", error="no connection in time")
+            except httpx.ConnectError as error:
+                tried = Tried(outcome="unreachable", error=_why(error))
+        return tried
+
+    async def _find_addresses(self, target: Target) -> Sequence[Address]:
+        """Where to connect. Raises _NotAllowed unless every address of the name is one that we may call."""
+        if target.address is not None:
+            return [target.address]  # `refusal_of` has looked at it
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            found = await self._resolve(target.host, target.port)
+        addresses = [ip_address(text) for text in found]
+        if not all(may_call(address, allow_private=self._allow_private) for address in addresses):
+            raise _NotAllowed
+        return addresses
+
+    async def _exchange(
+        self,
+        target: Target,
+        address: Address,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        sending: Sending,
+        now: datetime,
+    ) -> Tried:
+        """POST to this very address; the certificate must be the host's."""
+        request = httpx.Request(
+            "POST",
+            httpx.URL(scheme=target.scheme, host=str(address), port=target.port),
+            content=body,
+            headers={
+                "Host": target.host_header,
+                "User-Agent": "falgate",
+                "Accept-Encoding": "identity",
+                "Connection": "close",
+                "Content-Type": "application/json",
+                **headers,
+            },
+            extensions={
+                "target": target.path.encode("ascii"),
+                "sni_hostname": target.host,
+                "timeout": httpx.Timeout(self._try_seconds, connect=_CONNECT_SECONDS).as_dict(),
+                "trace": sending,
+            },
+        )
+        transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, http1=True, http2=False, retries=0)
+        async with transport:
+            response = await transport.handle_async_request(request)
+            try:
+                await _read_some(response)
+                return _judge(response, now=now)
+            finally:
+                await response.aclose()
+
+
+async def _read_some(response: httpx.Response) -> None:
+    """As much as a polite receiver sends, so that its connection ends in order; never unpacked, and not kept."""
+    read = 0
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(_READ_SECONDS):
+            async for chunk in response.aiter_raw():
+                read += len(chunk)
+                if read > _READ_BYTES:
+                    return
+
+
+def _judge(response: httpx.Response, *, now: datetime) -> Tried:
+    status = response.status_code
+    if response.is_success:
+        return Tried(outcome="delivered", status=status)
+    if status == _GONE:
+        return Tried(outcome="gone", status=status, error="answered 410: the receiver wants no more of it")
+    followed = ", and redirects are not followed" if response.is_redirect else ""
+    asked = read_retry_after(response.headers.get("retry-after"), now=now)
+    return Tried(outcome="answered", status=status, error=f"answered {status}{followed}", asked_seconds=asked)
+
+
+def _why(error: BaseException) -> str:
+    """Whether TLS or the network refused; what is called cannot be told from it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "no connection: the certificate is not trusted, or not the host's"
+        if isinstance(cause, ssl.SSLError):
+            return "no connection: no TLS with the host"
+        cause = cause.__cause__ or cause.__context__
+    return "no connection"
