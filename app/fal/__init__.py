@@ -15,6 +15,7 @@ What this room guarantees:
   dropped.
 """
 
+from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
     Accepted,
     AlreadyCompleted,
@@ -43,10 +44,11 @@ from app.fal.outcomes import (
 )
 from app.fal.paths import alias_ref, is_request_id
 from app.fal.platform import Balance, Platform
-from app.fal.queue import Queue
+from app.fal.queue import Queue, key_id_of
 from app.fal.wire import trust
 
 __all__ = [
+    "COVERED",
     "Accepted",
     "AlreadyCompleted",
     "Balance",
@@ -59,6 +61,8 @@ __all__ = [
     "FalError",
     "Gone",
     "InProgress",
+    "Listed",
+    "ListedRequest",
     "NotSent",
     "NotYet",
     "Platform",
@@ -76,5 +80,6 @@ __all__ = [
     "UnknownStatus",
     "alias_ref",
     "is_request_id",
+    "key_id_of",
     "trust",
 ]

@@ -67,12 +67,13 @@ WITH locked AS MATERIALIZED (
 SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.endpoint, coalesce(p.input, c.input)::text AS input
 FROM c LEFT JOIN payloads p ON p.job_id = c.id
 """
-# Written so that the partial index serves: all four statuses, then without the one that only waits for its lease.
+# Written so that the partial index serves: all four statuses, then without the one that only waits for its lease, and
+# without those that fal's request list alone can name (`lost`).
 _CLAIM_TRACKED: Final = """
 WITH due AS MATERIALIZED (
     SELECT id FROM jobs
     WHERE status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status <> 'submitting'
-      AND next_check_at <= now()
+      AND next_check_at <= now() AND fal_request_id IS NOT NULL
     ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ), c AS (
     UPDATE jobs j SET checks = j.checks + 1,

@@ -12,6 +12,7 @@ from app.accounts.last_used import LastUsed
 from app.jobs.dispatch import Dispatcher
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
+from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
 from app.jobs.strays import Strays
@@ -39,6 +40,7 @@ class Rooms:
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
         self.strays = Strays(wiring)
+        self.lost = LostAnswers(wiring, self.hub, self.endings)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._tasks: list[asyncio.Task[None]] = []
@@ -49,7 +51,7 @@ class Rooms:
 
     @property
     def _loops(self) -> list[Loop]:
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self._housekeeping]
+        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, self.lost.loop, self._housekeeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

@@ -25,6 +25,7 @@ from app.fal import (
 from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
 from app.jobs.ending import Endings
+from app.jobs.gone import UNCONFIRMED_EVERY_CHECKS, ask_the_list
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
 from app.jobs.states import AT_FAL
@@ -71,7 +72,7 @@ class Tracker:
     async def _take_lost(self) -> None:
         lost = await self._moves.unconfirm_lost()
         if lost:
-            log.warning("%d jobs were being sent when their dispatcher ended; an admin must resolve them", len(lost))
+            log.warning("%d jobs were being sent when their dispatcher ended; fal's request list is asked", len(lost))
             self._hub.announce(lost)
 
     async def _check(self, job: Followed) -> None:
@@ -157,7 +158,12 @@ class Tracker:
         await self._moves.check_later(job, after_seconds=max(wait, min(trouble.retry_after_seconds or 0, 60)))
 
     async def _gone(self, job: Followed) -> None:
-        """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
+        """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once.
+
+        Then fal's request list decides.
+        """
+        if job.status == "unconfirmed" and job.checks % UNCONFIRMED_EVERY_CHECKS == 0:
+            await ask_the_list(self._wiring, self._endings, job)
         if await self._unconfirm_if_late(job):
             return
         now = self._wiring.clock()
@@ -168,10 +174,13 @@ class Tracker:
         if at_once >= _GONE_AT_ONCE_IS_US:
             self._warn_of_gone(at_once)
         elif job.gone_at is not None and now - job.gone_at >= _GONE_TWICE_WITHIN and job.status != "unconfirmed":
-            if await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
-                log.warning("job_%s: fal no longer knows it; an admin must resolve it", job.job_id.hex)
+            found = await ask_the_list(self._wiring, self._endings, job)
+            if isinstance(found, Gone) and await self._moves.unconfirm(
+                job, job.attempt_outcome or "accepted", was=["submitted", "running"]
+            ):
+                log.warning("job_%s: neither fal's queue nor its request list knows it: unconfirmed", job.job_id.hex)
                 self._hub.announce([job.job_id])
-            return
+                return
         await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
 
     def _warn_of_gone(self, at_once: int) -> None:
