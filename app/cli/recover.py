@@ -30,9 +30,7 @@ async def _work(settings: Settings) -> Recovered:
     async with open_database(settings) as db:
         await require_installation(db, settings=settings)
         await _require_alone(db)
-        return await recover_jobs(
-            db, fal_key_id=key_id_of(settings.fal_key), start_seconds=settings.start_seconds
-        )
+        return await recover_jobs(db, fal_key_id=key_id_of(settings.fal_key), start_seconds=settings.start_seconds)
 
 
 async def _require_alone(db: Database) -> None:
@@ -54,16 +52,16 @@ def _words(recovered: Recovered, settings: Settings) -> str:
     if not asked:
         return f"Nothing to do: no job was still to be sent. {going_on}"
     told = settings.start_seconds + settings.job_deadline_seconds + 2 * settings.unconfirmed_seconds
-    lines = [
+    words = (
         f"{asked} jobs are unconfirmed now ({recovered.queued} were queued, {recovered.submitting} submitting,"
-        f" {recovered.unconfirmed} unconfirmed already). {going_on}",
+        f" {recovered.unconfirmed} unconfirmed already). {going_on}\n"
         "While `falgate serve` runs, fal's request list is asked about them once a minute: those it names go on as if"
-        f" nothing had happened, those it does not name within {-(-told // 60)} minutes are sent again, and those that it"
-        " cannot tell apart stay for an admin (GET /v1/jobs?status=unconfirmed).",
-    ]
-    if recovered.under_another_key:
-        lines.append(
-            "The newest submit in the backup was sent with another FAL_KEY: under this one, what fal's list does not"
-            " name is no evidence, and stays for an admin. Serve with that key if you still have it."
-        )
-    return "\n".join(lines)
+        f" nothing had happened, those it does not name in {-(-told // 60)} minutes are sent again, and those that it"
+        " cannot tell apart stay for an admin (GET /v1/jobs?status=unconfirmed)."
+    )
+    if not recovered.under_another_key:
+        return words
+    return (
+        f"{words}\nThe newest submit in the backup was sent with another FAL_KEY: that fal's list does not name a job"
+        " under this one is no evidence. Serve with that key if you still have it."
+    )

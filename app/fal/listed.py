@@ -96,7 +96,12 @@ def _read_item(item: object, endpoint: str) -> ListedRequest | None:
     code = item.get("status_code")
     is_code = isinstance(code, int) and not isinstance(code, bool)
     return ListedRequest(
-        request_id, sent_at, ended, code if is_code else None, _payload(item, "json_input"), _payload(item, "json_output")
+        request_id,
+        sent_at,
+        ended,
+        code if is_code else None,
+        _payload(item, "json_input"),
+        _payload(item, "json_output"),
     )
 
 

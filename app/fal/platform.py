@@ -1,4 +1,4 @@
-"""fal's platform API: the balance and the request list. Read alone, never written; FAL_API_URL is the one place asked."""
+"""fal's platform API: the balance and the request list. Only read; FAL_API_URL is the one place asked."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ class Platform:
         """
         return await self._walk({"endpoint_id": endpoint, "limit": str(_PAGE)}, endpoint)
 
-    async def request(self, endpoint: str, fal_request_id: str) -> ListedRequest | None | Trouble:
+    async def request(self, endpoint: str, fal_request_id: str) -> ListedRequest | Trouble | None:
         """What the list says of this one, with its payloads; None when it does not name it."""
         query = {"endpoint_id": endpoint, "request_id": fal_request_id, "expand": "payloads", "limit": str(_PAGE)}
         listed = await self._walk(query, endpoint)

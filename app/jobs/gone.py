@@ -39,7 +39,7 @@ async def ask_the_list(
     return found
 
 
-def _read(request: ListedRequest | None | Trouble) -> Succeeded | Failed | InProgress | Gone | Trouble:
+def _read(request: ListedRequest | Trouble | None) -> Succeeded | Failed | InProgress | Gone | Trouble:
     if isinstance(request, Trouble):
         return request
     if request is None:

@@ -114,49 +114,36 @@ class LostAnswers:
             candidates.append(Candidate(request.fal_request_id, request.sent_at, given))
         return candidates
 
-    async def _input_of(self, endpoint: str, fal_request_id: str) -> Mapping[str, object] | None | Trouble:
+    async def _input_of(self, endpoint: str, fal_request_id: str) -> Mapping[str, object] | Trouble | None:
         if fal_request_id in self._inputs:
             self._inputs.move_to_end(fal_request_id)
             return self._inputs[fal_request_id]
-        request = await self._wiring.platform.request(endpoint, fal_request_id)
-        match self._wiring.metrics.saw_fal("requests", request):
-            case Trouble() as trouble:
-                return trouble
-            case None:
-                return Trouble("fal's request list does not name again what it has just named")
-            case ListedRequest(input=None):
-                return None
-            case ListedRequest(input=given):
-                self._inputs[fal_request_id] = shown = await asyncio.to_thread(_shown, given)
-                if len(self._inputs) > _INPUTS_KEPT:
-                    self._inputs.popitem(last=False)
-                return shown
+        saw = self._wiring.metrics.saw_fal
+        request = saw("requests", await self._wiring.platform.request(endpoint, fal_request_id))
+        if request is None:
+            return Trouble("fal's request list does not name again what it has just named")
+        if isinstance(request, Trouble) or request.input is None:
+            return request if isinstance(request, Trouble) else None
+        self._inputs[fal_request_id] = shown = await asyncio.to_thread(_shown, request.input)
+        if len(self._inputs) > _INPUTS_KEPT:
+            self._inputs.popitem(last=False)
+        return shown
 
     async def _act(self, asked: Asked, suspects: Suspects, matches: Matches) -> None:
-        staying = 0
-        doubtful, absent = [], []
+        unnamed = [job for job in suspects.lost if job.attempt_id not in {*matches.found, *matches.doubtful}]
+        weighed = {job.job_id: weigh_absence(job.attempt, asked.asked_at, self._rule) for job in unnamed}
+        staying = len(matches.doubtful & {job.attempt_id for job in suspects.lost})
         for job in suspects.lost:
             if job.attempt_id in matches.found:
                 await self._accept(asked.endpoint, job, matches.found[job.attempt_id])
-                continue
-            if job.attempt_id in matches.doubtful:
+            elif weighed.get(job.job_id) is Absence.UNPROVABLE:
                 staying += 1
-                if job.attempt.absent_at is not None:
-                    doubtful.append(job.attempt_id)
-                continue
-            match weigh_absence(job.attempt, asked.asked_at, self._rule):
-                case Absence.FIRST:
-                    absent.append(job.attempt_id)
-                case Absence.PROVEN:
-                    staying += not await self._let_go(job)
-                case Absence.UNPROVABLE:
-                    staying += 1
-                case Absence.EARLY:
-                    pass
-        if doubtful:
-            await remember_absence(self._wiring.db, doubtful, None)
-        if absent:
-            await remember_absence(self._wiring.db, absent, asked.asked_at)
+            elif weighed.get(job.job_id) is Absence.PROVEN:
+                staying += not await self._let_go(job)
+        first = [job.attempt_id for job in unnamed if weighed[job.job_id] is Absence.FIRST]
+        await remember_absence(self._wiring.db, first, asked.asked_at)
+        named = [job.attempt_id for job in suspects.lost if job not in unnamed and job.attempt.absent_at is not None]
+        await remember_absence(self._wiring.db, named, None)
         self._tell(asked.endpoint, staying)
 
     async def _accept(self, endpoint: str, job: Lost, fal_request_id: str) -> None:

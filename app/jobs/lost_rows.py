@@ -131,6 +131,8 @@ async def find_known(db: Database, fal_request_ids: Collection[str]) -> set[str]
 
 async def remember_absence(db: Database, attempt_ids: Sequence[UUID], absent_at: datetime | None) -> None:
     """When the list first did not name them; None: it may name them after all."""
+    if not attempt_ids:
+        return
     async with db.begin_plain() as plain:
         await plain.execute(_REMEMBER, attempt_ids, absent_at)
 

@@ -4,8 +4,8 @@ from typing import Final, NamedTuple
 
 from app.db import Database
 
-# An attempt that the dump has keeps its id, which its webhook names, and its key. What was sent after the dump went
-# out under the newest key that the dump knows, if under none that is known here: only that key's list is evidence.
+# An attempt that the dump has keeps its id, which its webhook names, and its key. Any other was sent after the dump,
+# with the newest key that the dump knows as far as anybody can say: no other key's list is evidence of absence.
 _RECOVER: Final = """
 WITH back AS MATERIALIZED (
     SELECT j.id, j.status, j.attempt_id FROM jobs j LEFT JOIN attempts a ON a.id = j.attempt_id
