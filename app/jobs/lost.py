@@ -185,7 +185,7 @@ def _shown(given: Mapping[str, object]) -> Mapping[str, object]:
 
     def show(value: object) -> object:
         try:
-            return show_image(value) if isinstance(value, str) and value.startswith("data:") else value
+            return show_image(value) if isinstance(value, str) else value
         except ValueError:
             return value
 

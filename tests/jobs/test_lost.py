@@ -14,7 +14,13 @@ from tests.jobs.hand import START_DEADLINE, TEXT, Hand, accepted
 from tests.jobs.test_table import CHARGED, DONE, FREE
 
 SETTLED = 3600 + 3600 + 600  # START_SECONDS + JOB_DEADLINE_SECONDS + UNCONFIRMED_SECONDS
-IMAGE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+IMAGE = "data:image/png;base64,AAAA"
+
+
+@pytest.fixture
+def hand(swept_hand: Hand) -> Hand:
+    """One database for all of them: none leaves a job to the next."""
+    return swept_hand
 
 
 async def absent_twice(hand: Hand, job_id: str) -> None:
@@ -326,7 +332,9 @@ async def test_a_request_ended_by_its_start_deadline_does_not_count(hand: Hand) 
     assert await hand.status(job_id) == "queued"
 
 
-async def test_an_unreadable_list_changes_nothing_and_says_so_once(hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreadable_list_changes_nothing_and_says_so_once(
+    hand: Hand, caplog: pytest.LogCaptureFixture
+) -> None:
     job_id = await hand.lose()
     await hand.age(job_id, seconds=SETTLED)
     await hand.look()
@@ -398,9 +406,7 @@ async def test_a_request_that_arrives_after_all_is_a_stray(hand: Hand) -> None:
     await absent_twice(hand, job_id)
     await hand.send()
 
-    late = Claimed(
-        job_id=jobs[0]["job_id"], attempt_id=jobs[0]["id"], checks=0, cancel_requested_at=None
-    )
+    late = Claimed(job_id=jobs[0]["job_id"], attempt_id=jobs[0]["id"], checks=0, cancel_requested_at=None)
     assert not await claimed.accepted(late, accepted("late").ref, position=None)
     assert (await hand.attempts(job_id))[0]["stray_check_at"] is not None
 
