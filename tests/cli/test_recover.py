@@ -18,12 +18,13 @@ def submit(gateway: Serving) -> None:
         assert http.post("/v1/text-to-video", json={"prompt": "a boat"}, headers=headers).status_code == 202
 
 
-def test_it_says_what_it_did_and_does_it_once(database_url: str, tmp_path: Path) -> None:
+def test_it_says_what_it_did_and_does_it_once_and_serve_warns_of_another_key(database_url: str, tmp_path: Path) -> None:
     settings = real(database_url, FAL_QUEUE_URL="http://127.0.0.1:1", FAL_API_URL="http://127.0.0.1:1")
     nothing = falgate("recover", folder=tmp_path, **settings)
     assert (nothing.code, nothing.err) == (0, "")
     assert nothing.out.startswith("Nothing to do")
     with serving(folder=tmp_path, **settings) as gateway:
+        assert "another FAL_KEY" not in gateway.log
         submit(gateway)
         refused = falgate("recover", folder=tmp_path, **settings)
         assert refused.code != 0
@@ -38,22 +39,12 @@ def test_it_says_what_it_did_and_does_it_once(database_url: str, tmp_path: Path)
     assert query(database_url, STATUSES) == [("unconfirmed", "recovered")]
     assert falgate("recover", folder=tmp_path, **settings).out.startswith("Nothing to do")
     assert falgate("audit", folder=tmp_path, **settings).out == "the ledger agrees\n"
+    with serving(folder=tmp_path, **(settings | {"FAL_KEY": "other-id:other-secret"})) as gateway:
+        assert gateway.log.count("1 jobs in flight were sent with another FAL_KEY") == 1
+        assert "other-secret" not in gateway.log
 
 
 def test_an_empty_database_is_one_sentence(empty_url: str, tmp_path: Path) -> None:
     done = falgate("recover", folder=tmp_path, **real(empty_url))
     assert done.code == 2
     assert len(done.err.splitlines()) == 1
-
-
-def test_serve_warns_of_jobs_in_flight_under_another_key(database_url: str, tmp_path: Path) -> None:
-    settings = real(database_url, FAL_QUEUE_URL="http://127.0.0.1:1", FAL_API_URL="http://127.0.0.1:1")
-    with serving(folder=tmp_path, **settings) as gateway:
-        submit(gateway)
-        assert "another FAL_KEY" not in gateway.log
-    assert falgate("recover", folder=tmp_path, **settings).code == 0
-    with serving(folder=tmp_path, **settings) as gateway:
-        assert "another FAL_KEY" not in gateway.log
-    with serving(folder=tmp_path, **(settings | {"FAL_KEY": "other-id:other-secret"})) as gateway:
-        assert gateway.log.count("1 jobs in flight were sent with another FAL_KEY") == 1
-        assert "other-secret" not in gateway.log
