@@ -10,6 +10,7 @@
      not sent, or     └────► unconfirmed ──► submitted and on ─────┤
      fal refused us    answer lost; silent;   the answer came late │
                        fal no longer knows it ──► an admin resolves┘
+                       fal never had it ──► queued
 
 (and `submitting` ──► failed, when fal refuses the input itself)
 
@@ -19,7 +20,9 @@ What always holds
   fal; one to check is the interval, since a check may be made twice and moves the job once.
 - `submitting` and the attempt's row are committed before the POST, and no POST goes out more than 5 s after; an answer
   is stored on its attempt whenever it comes; the job moves only by compare-and-set on status and attempt.
-- A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer or for an admin.
+- A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer, for fal's request list to
+  name it, or for an admin; only the whole of the evidence (`evidence`) that fal never had it puts it back to `queued`.
+- One fal request belongs to one attempt: whatever fits two is nobody's.
 - A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
 - A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
@@ -28,8 +31,9 @@ What always holds
 
 Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
-- at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
-  take rows by `claims` and move them by `moves`
+- at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `lost` looks for lost answers in
+  fal's request list (`lost_rows`; the rule: `evidence`), `gone` asks it of what the queue has forgotten, `strays` and
+  `overdue` tidy up; they take rows by `claims` and move them by `moves`; `recover` follows a restore
 - the end: `causes` (why) → `ending` (how); `charges` (what it costs); `cancel`, `resolve` (who else may end it)
 - out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
 """

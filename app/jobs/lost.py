@@ -12,7 +12,7 @@ from app.catalogue.fields import show_image
 from app.fal import ListedRequest, Trouble, alias_ref
 from app.jobs import causes
 from app.jobs.ending import Endings
-from app.jobs.evidence import Absence, Candidate, Matches, Rule, is_in_time, match, weigh_absence
+from app.jobs.evidence import Absence, Candidate, Matches, Rule, Times, match, weigh_absence
 from app.jobs.hub import Hub
 from app.jobs.lost_rows import (
     Asked,
@@ -91,18 +91,15 @@ class LostAnswers:
         if isinstance(candidates, Trouble):
             return candidates
         attempts = [*(job.attempt for job in suspects.lost), *suspects.others]
-        await self._act(asked, suspects, match(attempts, candidates, self._rule))
+        await self._act(asked, suspects, await asyncio.to_thread(match, attempts, candidates, self._rule))
         return None
 
     async def _candidates(
         self, endpoint: str, requests: tuple[ListedRequest, ...], suspects: Suspects
     ) -> list[Candidate] | Trouble:
         """What no attempt has, and could be one of the lost; with its input, which is asked for one by one."""
-        near = [
-            request
-            for request in requests
-            if any(is_in_time(job.attempt, request.sent_at, self._rule) for job in suspects.lost)
-        ]
+        times = Times((job.attempt for job in suspects.lost), self._rule)
+        near = [request for request in requests if request.sent_at in times]
         known = await find_known(self._wiring.db, [request.fal_request_id for request in near])
         candidates = []
         for request in near:

@@ -20,6 +20,7 @@ from app.jobs.evidence import (
     Likeness,
     OpenAttempt,
     Rule,
+    Times,
     is_in_time,
     liken,
     match,
@@ -142,6 +143,14 @@ def test_a_recovered_attempt_may_have_been_sent_at_any_time_since_its_job_was_ma
     its = attempt(sent_from=NOON - timedelta(hours=2))
     assert is_in_time(its, NOON - timedelta(hours=2), RULE)
     assert not is_in_time(its, NOON - timedelta(hours=3), RULE)
+
+
+@given(spans=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=6), minutes=st.integers(-20, 150))
+def test_the_times_of_several_attempts_are_those_of_each(spans: list[tuple[int, int]], minutes: int) -> None:
+    moments = [(NOON + timedelta(minutes=first), NOON + timedelta(minutes=first + more)) for first, more in spans]
+    attempts = [attempt(n, sent_from=first, sent_at=last) for n, (first, last) in enumerate(moments)]
+    sent_at = NOON + timedelta(minutes=minutes)
+    assert (sent_at in Times(attempts, RULE)) == any(is_in_time(each, sent_at, RULE) for each in attempts)
 
 
 # Input
