@@ -58,7 +58,7 @@ INSERT INTO users SELECT md5('user' || n)::uuid, md5('team' || n % {TEAMS} + 1):
     now() FROM generate_series(1, {USERS}) n;
 INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, charged_usd,
                   price_id, quota_usage_ids, user_id, team_id, key_id, attempt_id, fal_request_id, next_check_at,
-                  created_at, submitted_at, finished_at)
+                  created_at, queued_at, submitted_at, finished_at)
 SELECT seeded(n), status, 'kling-2.1-master', 'fal-ai/kling-video/v2.1/master/text-to-video',
        '{{"prompt": "a boat on a lake at dawn, slow pan", "duration": "5", "aspect_ratio": "16:9"}}',
        CASE WHEN abs(hashint8(n + 1)) % 10 = 0 THEN jsonb_build_object('project', 'p' || abs(hashint8(n + 2)) % 50)
@@ -71,7 +71,7 @@ SELECT seeded(n), status, 'kling-2.1-master', 'fal-ai/kling-video/v2.1/master/te
        md5('key' || n % {USERS})::uuid, md5('attempt' || n)::uuid,
        CASE WHEN status NOT IN ('queued', 'submitting') THEN 'seed-' || n END,
        CASE WHEN is_open THEN now() + (n % 600 || ' seconds')::interval END,
-       to_timestamp(1775217600 + n * 2.592), NULL,
+       to_timestamp(1775217600 + n * 2.592), to_timestamp(1775217600 + n * 2.592), NULL,
        CASE WHEN NOT is_open THEN to_timestamp(1775217600 + n * 2.592 + 60) END
 FROM (SELECT n, n > {JOBS - OPEN} AS is_open, CASE WHEN n > {JOBS - OPEN}
              THEN (ARRAY['queued', 'submitting', 'submitted', 'running', 'unconfirmed'])[n % 5 + 1]
