@@ -14,7 +14,7 @@ WITH back AS MATERIALIZED (
     ORDER BY j.id FOR UPDATE OF j
 ), moved AS (
     UPDATE jobs j SET status = 'unconfirmed', attempt_id = coalesce(back.attempt_id, gen_random_uuid()),
-           next_check_at = NULL, version = j.version + 1
+           next_check_at = NULL, queue_position = NULL, estimated_start_at = NULL, version = j.version + 1
     FROM back WHERE j.id = back.id
     RETURNING j.id, j.attempt_id, j.created_at, back.status AS was
 ), noted AS (

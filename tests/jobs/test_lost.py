@@ -75,6 +75,9 @@ async def test_a_request_with_another_input_is_not_ours(hand: Hand) -> None:
     await hand.name("another", job_id, given={"prompt": "a ship", "duration": "5"})
     await hand.look()
     assert await hand.status(job_id) == "unconfirmed"
+    await hand.name("ours", job_id)
+    await hand.look()
+    assert (await hand.job(job_id))["fal_request_id"] == "ours", "and leaves no doubt about ours"
 
 
 async def test_a_request_of_another_endpoint_is_not_ours(hand: Hand) -> None:

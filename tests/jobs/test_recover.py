@@ -51,6 +51,14 @@ async def test_what_was_still_to_be_sent_is_unconfirmed_and_what_fal_has_goes_on
     assert hand.fal.count("submit") == 1, "nothing is sent"
 
 
+async def test_a_place_in_the_queue_is_no_longer_shown(hand: Hand) -> None:
+    job_id = await hand.submit()
+    await hand.sql("UPDATE jobs SET queue_position = 3, estimated_start_at = now()")
+    await recover(hand)
+    row = await hand.row(job_id)
+    assert (row["queue_position"], row["estimated_start_at"]) == (None, None)
+
+
 async def test_the_second_time_there_is_nothing_to_do(hand: Hand) -> None:
     await hand.submit()
     await submitting(hand, "a raft")
