@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from app.db import Database
+from app.jobs.claims import Followed
 
 # An attempt that the dump has keeps its id, which its webhook names, and its key. Any other was sent after the dump,
 # with the newest key that the dump knows as far as anybody can say: no other key's list is evidence of absence.
@@ -25,6 +26,29 @@ WITH back AS MATERIALIZED (
                                                THEN greatest(attempts.start_seconds, excluded.start_seconds) END
 )
 SELECT was, count(*) AS jobs FROM moved GROUP BY was
+"""
+# What fal has in the dump, it may have let go of unstarted since, and got again: `sent_from` remembers that.
+_MARK_AT_FAL: Final = """
+UPDATE attempts a SET sent_from = j.created_at FROM jobs j
+WHERE j.finished_at IS NULL AND j.fal_request_id IS NOT NULL AND a.id = j.attempt_id AND a.sent_from IS NULL
+"""
+_ASK_AGAIN: Final = """
+WITH mine AS MATERIALIZED (
+    SELECT j.id, a.sent_from, a.fal_key_id FROM jobs j JOIN attempts a ON a.id = j.attempt_id
+    WHERE j.id = $1 AND a.id = $2 AND j.status IN ('submitted', 'running', 'unconfirmed') AND a.sent_from IS NOT NULL
+    FOR UPDATE OF j
+), closed AS (
+    UPDATE attempts SET outcome = 'start_deadline' FROM mine WHERE attempts.id = $2
+), moved AS (
+    UPDATE jobs j SET status = 'unconfirmed', attempt_id = gen_random_uuid(), fal_request_id = NULL,
+           queue_position = NULL, submitted_at = NULL, started_at = NULL, gone_at = NULL, next_check_at = NULL,
+           version = j.version + 1
+    FROM mine WHERE j.id = mine.id
+    RETURNING j.id, j.attempt_id, mine.sent_from, mine.fal_key_id
+)
+INSERT INTO attempts (id, job_id, sent_at, sent_from, fal_key_id, start_seconds, outcome)
+SELECT attempt_id, id, now(), sent_from, fal_key_id, $3, 'recovered' FROM moved
+RETURNING job_id
 """
 _AT_FAL: Final = "SELECT count(*) FROM jobs WHERE finished_at IS NULL AND fal_request_id IS NOT NULL"
 _NEWEST_KEY: Final = "SELECT fal_key_id FROM attempts ORDER BY sent_at DESC LIMIT 1"
@@ -55,9 +79,19 @@ async def recover_jobs(db: Database, *, fal_key_id: str, start_seconds: int) -> 
     async with db.begin_plain() as plain:
         newest = await plain.fetchval(_NEWEST_KEY) or fal_key_id
         moved = {row["was"]: row["jobs"] for row in await plain.fetch(_RECOVER, newest, start_seconds)}
+        await plain.execute(_MARK_AT_FAL)
         at_fal = await plain.fetchval(_AT_FAL)
     were = [moved.get(status, 0) for status in ("queued", "submitting", "unconfirmed")]
     return Recovered(were[0], were[1], were[2], at_fal, newest != fal_key_id)
+
+
+async def ask_again(db: Database, job: Followed, *, start_seconds: int) -> bool:
+    """Make a job `unconfirmed` that fal let go of unstarted, if it was at fal in a dump that has been restored.
+
+    Between the dump and the restore it may have been sent again. False: it was not, and nothing was changed.
+    """
+    async with db.begin_plain() as plain:
+        return await plain.fetchval(_ASK_AGAIN, job.job_id, job.attempt_id, start_seconds) is not None
 
 
 async def count_others(db: Database) -> int:

@@ -28,6 +28,7 @@ from app.jobs.ending import Endings
 from app.jobs.gone import UNCONFIRMED_EVERY_CHECKS, ask_the_list
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
+from app.jobs.recover import ask_again
 from app.jobs.states import AT_FAL
 from app.loop import Loop
 from app.wiring import Wiring
@@ -206,6 +207,9 @@ class Tracker:
     async def _requeue(self, job: Followed) -> None:
         """Send it anew: fal let go of it before it started, which is free."""
         now = self._wiring.clock()
+        if await ask_again(self._wiring.db, job, start_seconds=self._wiring.settings.start_seconds):
+            self._hub.announce([job.job_id])
+            return
         if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1, queued_at=now):
             self._hub.announce([job.job_id])
             return

@@ -6,8 +6,9 @@ import pytest
 
 from app.fal import Unknown
 from app.jobs.recover import Recovered, count_of_other_keys, count_others, recover_jobs
-from tests.jobs.hand import Hand, accepted
+from tests.jobs.hand import START_DEADLINE, Hand, accepted
 from tests.jobs.test_lost import SETTLED
+from tests.jobs.test_table import DONE
 
 
 @pytest.fixture
@@ -49,6 +50,31 @@ async def test_what_was_still_to_be_sent_is_unconfirmed_and_what_fal_has_goes_on
     assert (await hand.attempts(sending))[0]["id"] == attempt, "its webhook names it"
     await hand.send()
     assert hand.fal.count("submit") == 1, "nothing is sent"
+
+
+async def test_what_fal_has_let_go_of_may_have_been_sent_again_before_the_restore(hand: Hand) -> None:
+    job_id = await hand.at_fal()
+    await recover(hand)
+    hand.fal.answer("status", DONE)
+    hand.fal.answer("result", START_DEADLINE)
+    await hand.check()
+    row = await hand.row(job_id)
+    assert (row["status"], row["fal_request_id"]) == ("unconfirmed", None)
+    old, new = await hand.attempts(job_id)
+    assert (old["outcome"], new["outcome"], new["sent_from"]) == ("start_deadline", "recovered", row["created_at"])
+    await hand.send()
+    assert hand.fal.count("submit") == 1
+    await hand.name("sent-again", job_id, sent_at=row["created_at"])
+    await hand.look()
+    assert (await hand.job(job_id))["fal_request_id"] == "sent-again"
+
+
+async def test_without_a_restore_what_fal_let_go_of_is_queued_again(hand: Hand) -> None:
+    job_id = await hand.at_fal()
+    hand.fal.answer("status", DONE)
+    hand.fal.answer("result", START_DEADLINE)
+    await hand.check()
+    assert await hand.status(job_id) == "queued"
 
 
 async def test_a_place_in_the_queue_is_no_longer_shown(hand: Hand) -> None:
