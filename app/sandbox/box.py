@@ -66,6 +66,10 @@ class Box:
         starts_at = self._slots.next_moment() if self._slots and self.outbox.webhooks else inf
         return min(self.outbox.next_moment(), starts_at)
 
+    def wall_time(self, job: Job, moment: float) -> float:
+        """Return the Unix time of a moment of the job's: never before it was sent, even on a standing clock."""
+        return max(job.submitted_at, self.clock.wall_time(moment))
+
     def billed_units(self, moment: float) -> Decimal:
         """Return the units of all jobs remembered that have ended."""
         ended = (job for job in self.jobs.values() if job.status_at(moment) == ENDED)

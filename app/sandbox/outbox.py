@@ -121,6 +121,7 @@ class Outbox:
         """Remember that the end of this job is to be told to `url`."""
         self.webhooks[job.request_id] = Webhook(job, url)
         self.look_again(job)
+        self.changed.set()  # even if nobody can tell yet when it ends: somebody must look when it starts
 
     def look_again(self, job: Job) -> None:
         """Take in that the job's end has moved; nothing for a job without a webhook."""

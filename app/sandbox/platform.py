@@ -124,15 +124,16 @@ def _code_known_at(box: Box, job: Job, moment: float) -> int:
 
 def _describe(box: Box, job: Job, moment: float, *, with_payloads: bool) -> dict[str, Any]:
     code = _code_known_at(box, job, moment) or None
-    duration = box.clock.wall_time(job.ended) - box.clock.wall_time(job.started) if code else None
+    started_at = box.wall_time(job, job.started)
+    ended_at = box.wall_time(job, job.ended) if code else None
     content = {
         "request_id": job.request_id,
         "endpoint_id": job.endpoint,
-        "started_at": _write_time(box.clock.wall_time(job.started)),
+        "started_at": _write_time(started_at),
         "sent_at": _write_time(job.submitted_at),
-        "ended_at": _write_time(box.clock.wall_time(job.ended)) if code else None,
+        "ended_at": _write_time(ended_at) if ended_at else None,
         "status_code": code,
-        "duration": None if duration is None else round(duration, 6),
+        "duration": round(ended_at - started_at, 6) if ended_at else None,
     }
     if with_payloads:
         output = json.loads(job.result(job.origin).body) if code else None

@@ -10,11 +10,13 @@ from app.sandbox.box import Box
 from app.sandbox.outbox import Try, Webhook
 
 SHORTEST_SLEEP_SECONDS = 0.001
+MOST_AT_ONCE = 100
 
 
 async def send_webhooks(box: Box) -> None:
     """Send what is due, for ever; wakes at the next moment that is known, or when the outbox changes."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_AT_ONCE)
+    turns = asyncio.Semaphore(MOST_AT_ONCE)
     async with (
         httpx.AsyncClient(trust_env=False, follow_redirects=False, limits=limits) as client,
         asyncio.TaskGroup() as group,
@@ -23,7 +25,7 @@ async def send_webhooks(box: Box) -> None:
             box.outbox.changed.clear()
             moment = box.read_clock()
             for webhooks in box.outbox.take_due(moment):
-                group.create_task(_send_in_turn(box, client, webhooks))
+                group.create_task(_send_in_turn(box, client, turns, webhooks))
             await _wait(box, moment)
 
 
@@ -39,16 +41,21 @@ async def _wait(box: Box, moment: float) -> None:
         return
 
 
-async def _send_in_turn(box: Box, client: httpx.AsyncClient, webhooks: list[Webhook]) -> None:
+async def _send_in_turn(box: Box, client: httpx.AsyncClient, turns: asyncio.Semaphore, webhooks: list[Webhook]) -> None:
     for webhook in webhooks:
-        copies = (_try(box, client, webhook) for _ in range(box.outbox.habits.copies))
+        copies = (_try(box, client, turns, webhook) for _ in range(box.outbox.habits.copies))
         codes = [code for code in await asyncio.gather(*copies) if code is not None]
         # One copy that arrived is a delivery, whatever became of the others.
         webhook.note(min(codes, default=None), box.read_clock())
         box.outbox.put(webhook)
 
 
-async def _try(box: Box, client: httpx.AsyncClient, webhook: Webhook) -> int | None:
+async def _try(box: Box, client: httpx.AsyncClient, turns: asyncio.Semaphore, webhook: Webhook) -> int | None:
+    async with turns:
+        return await _post(box, client, webhook)
+
+
+async def _post(box: Box, client: httpx.AsyncClient, webhook: Webhook) -> int | None:
     habits, user_id = box.outbox.habits, box.account.user_id
     body = webhook.body(with_payload=habits.payload)
     signature = box.keys.sign(body, request_id=webhook.job.request_id, user_id=user_id)

@@ -8,6 +8,7 @@ import fal_client.client
 import pytest
 from fal_client import AsyncClient, SyncClient
 
+from .receiving import is_genuine, run_receiver
 from .running import TEXT, Sandbox
 
 pytestmark = pytest.mark.usefixtures("_client_of_the_sandbox")
@@ -119,3 +120,12 @@ def test_the_client_repeats_a_lost_submit_and_so_pays_twice(sandbox: Sandbox) ->
     with sync_client() as client:
         client.submit(TEXT, {"prompt": "a cat"})
     assert len(sandbox.requests()) == 2
+
+
+def test_its_webhook_url_is_told(sandbox: Sandbox) -> None:
+    with run_receiver() as receiver, sync_client() as client:
+        handle = client.submit(TEXT, {"prompt": "a cat"}, webhook_url=receiver.url)
+        (told,) = receiver.wait()
+        assert told.request_id == handle.request_id
+        assert told.content["payload"] == handle.get()
+        assert is_genuine(sandbox.http.get("/.well-known/jwks.json").json(), told.headers, told.raw)
