@@ -17,6 +17,8 @@ from app.cli.database import Decided, Given, embedded_option, open_database, pla
 from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
 from app.cli.server import Server, Workers, listen, uvicorn_config
+from app.fal import key_id_of
+from app.jobs.recover import count_of_other_keys
 from app.logs import set_up_logs
 from app.settings import Settings, from_environment
 
@@ -54,8 +56,15 @@ async def _require_database(given: Given, *, embedded: bool) -> None:
     migrate = "falgate migrate --embedded" if embedded else "falgate migrate"
     async with open_database(given.settings) as db:
         warning = await require_installation(db, settings=given.settings, migrate=migrate)
+        of_other_keys = await count_of_other_keys(db, fal_key_id=key_id_of(given.settings.fal_key))
     if warning:
         log.warning(warning)
+    if of_other_keys:
+        log.warning(
+            "%d jobs in flight were sent with another FAL_KEY. If it was a key of the same fal account they go on; if"
+            " not, end this and serve with that key until they have ended, else an admin must resolve them",
+            of_other_keys,
+        )
 
 
 @contextmanager

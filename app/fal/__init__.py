@@ -15,6 +15,7 @@ What this room guarantees:
   dropped.
 """
 
+from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
     Accepted,
     AlreadyCompleted,
@@ -43,12 +44,13 @@ from app.fal.outcomes import (
 )
 from app.fal.paths import alias_ref, is_request_id
 from app.fal.platform import Balance, Platform
-from app.fal.queue import Queue
+from app.fal.queue import Queue, key_id_of
 from app.fal.signature import Forged, Genuine, KeysAway, KeySet
 from app.fal.webhooks import Webhook, read_webhook, told_outcome
 from app.fal.wire import trust
 
 __all__ = [
+    "COVERED",
     "Accepted",
     "AlreadyCompleted",
     "Balance",
@@ -65,6 +67,8 @@ __all__ = [
     "InProgress",
     "KeySet",
     "KeysAway",
+    "Listed",
+    "ListedRequest",
     "NotSent",
     "NotYet",
     "Platform",
@@ -83,6 +87,7 @@ __all__ = [
     "Webhook",
     "alias_ref",
     "is_request_id",
+    "key_id_of",
     "read_webhook",
     "told_outcome",
     "trust",

@@ -1,4 +1,4 @@
-"""fal's platform API: what is left of the balance. Read alone, never written; FAL_API_URL is the one place asked."""
+"""fal's platform API: the balance and the request list. Only read; FAL_API_URL is the one place asked."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 from pydantic import SecretStr
 
+from app.fal.listed import Listed, ListedRequest, read_page
 from app.fal.messages import Reply, clean
 from app.fal.outcomes import Trouble
 from app.fal.paths import QueueUrl
@@ -18,6 +19,8 @@ from app.fal.wire import Scrubber, exchange, read_transport, trust
 
 PAGE_BYTES: Final = 20_000_000
 _AT_ONCE: Final = 4
+_PAGE: Final = 100
+_MOST_PAGES: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,43 @@ class Platform:
         if isinstance(reply, Trouble):
             return reply
         return _read_balance(reply) or _trouble(reply)
+
+    async def requests(self, endpoint: str) -> Listed | Trouble:
+        """All that fal's request list names of this endpoint: what has started in the last 24 h, without payloads.
+
+        Paged to its end, or Trouble: whatever cannot be read says nothing about any request.
+        """
+        return await self._walk({"endpoint_id": endpoint, "limit": str(_PAGE)}, endpoint)
+
+    async def request(self, endpoint: str, fal_request_id: str) -> ListedRequest | Trouble | None:
+        """What the list says of this one, with its payloads; None when it does not name it."""
+        query = {"endpoint_id": endpoint, "request_id": fal_request_id, "expand": "payloads", "limit": str(_PAGE)}
+        listed = await self._walk(query, endpoint)
+        if isinstance(listed, Trouble) or not listed.requests:
+            return listed if isinstance(listed, Trouble) else None
+        named = [request for request in listed.requests if request.fal_request_id == fal_request_id]
+        return named[0] if named else Trouble("fal's request list tells of others than the one asked for")
+
+    async def _walk(self, query: Mapping[str, str], endpoint: str) -> Listed | Trouble:
+        found: dict[str, ListedRequest] = {}
+        cursors: set[str] = set()
+        cursor: str | None = None
+        for _ in range(_MOST_PAGES):
+            reply = await self._get(
+                "/models/requests/by-endpoint", {**query, **({"cursor": cursor} if cursor else {})}, self._fal_key
+            )
+            page = reply if isinstance(reply, Trouble) else read_page(reply, endpoint)
+            if isinstance(page, Trouble):
+                return page
+            for request in page.requests:
+                found.setdefault(request.fal_request_id, request)
+            cursor = page.next_cursor
+            if cursor is None:
+                return Listed(tuple(found.values()))
+            if cursor in cursors:
+                return Trouble("fal's request list goes round in circles")
+            cursors.add(cursor)
+        return Trouble(f"fal's request list has more than {_MOST_PAGES} pages")
 
     async def aclose(self) -> None:
         """Close every connection. The platform is not used afterwards."""

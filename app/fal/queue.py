@@ -35,6 +35,11 @@ RESULT_BYTES: Final = 20_000_000  # a 422 may echo the whole input, an image of 
 _KEY: Final = re.compile(r"[!-~]{1,1000}")
 
 
+def key_id_of(fal_key: SecretStr) -> str:
+    """A name for the key that holds no part of it."""
+    return hashlib.sha256(fal_key.get_secret_value().encode("ascii")).hexdigest()[:16]
+
+
 class Queue:
     """A client of fal's queue, safe to share between tasks, for one FAL_KEY and one FAL_QUEUE_URL.
 
@@ -55,7 +60,7 @@ class Queue:
     ) -> None:
         if not _KEY.fullmatch(fal_key.get_secret_value()):
             raise ValueError("FAL_KEY holds characters that cannot be sent")
-        self.key_id = hashlib.sha256(fal_key.get_secret_value().encode("ascii")).hexdigest()[:16]
+        self.key_id = key_id_of(fal_key)
         self.longest_seconds = connect_seconds + read_seconds + SPARE_SECONDS
         self._url = QueueUrl(queue_url)
         self._connect_seconds = connect_seconds

@@ -10,6 +10,7 @@
      not sent, or     └────► unconfirmed ──► submitted and on ─────┤
      fal refused us    answer lost; silent;   the answer came late │
                        fal no longer knows it ──► an admin resolves┘
+                       fal never had it ──► queued
 
 (and `submitting` ──► failed, when fal refuses the input itself)
 
@@ -19,7 +20,9 @@ What always holds
   fal; one to check is the interval, since a check may be made twice and moves the job once.
 - `submitting` and the attempt's row are committed before the POST, and no POST goes out more than 5 s after; an answer
   is stored on its attempt whenever it comes; the job moves only by compare-and-set on status and attempt.
-- A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer or for an admin.
+- A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer, for fal's request list to
+  name it, or for an admin; only the whole of the evidence (`evidence`) that fal never had it puts it back to `queued`.
+- One fal request belongs to one attempt: whatever fits two is nobody's.
 - Under FAL_CONCURRENCY what is at fal is counted from rows, under a lock, each time that a slot is given.
 - A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
 - A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
@@ -33,6 +36,8 @@ Where things are
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
 - at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
   take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`, `told` ends by them
+- in doubt: `lost` looks for lost answers in fal's request list (`lost_rows`; the rule: `evidence`), `gone` asks it of
+  what the queue has forgotten, `recover` follows a restore
 - holding back: `upstream` (does fal take jobs?), `ramp` (how many at once); under FAL_CONCURRENCY `release` says who
   goes next and `standing` tells the others where they stand; `balance` reads fal's ahead, `ended` counts for /metrics
 - the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);

@@ -81,12 +81,13 @@ FROM c LEFT JOIN payloads p ON p.job_id = c.id
 
 _CLAIM_OLDEST_DUE: Final = _sql_claim(_OLDEST_DUE)
 _CLAIM_PICKED: Final = _sql_claim(_PICKED)
-# Written so that the partial index serves: all four statuses, then without the one that only waits for its lease.
+# Written so that the partial index serves: all four statuses, then without the one that only waits for its lease, and
+# without those that fal's request list alone can name (`lost`).
 _CLAIM_TRACKED: Final = """
 WITH due AS MATERIALIZED (
     SELECT id FROM jobs
     WHERE status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status <> 'submitting'
-      AND next_check_at <= now()
+      AND next_check_at <= now() AND fal_request_id IS NOT NULL
     ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ), c AS (
     UPDATE jobs j SET checks = j.checks + 1,

@@ -17,6 +17,7 @@ from app.jobs.dispatch import Dispatcher, lease_seconds
 from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
+from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
 from app.jobs.receive import Receiver
@@ -54,6 +55,7 @@ class Rooms:
         )
         self.standing = Standing(wiring, self.hub)
         self.balance = BalanceWatch(wiring)
+        self.lost = LostAnswers(wiring, self.hub, self.endings)
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._folding = Loop("folding", self._fold, places=1, rest_seconds=600.0)
@@ -77,7 +79,7 @@ class Rooms:
     def _loops(self) -> list[Loop]:
         telling = [self.sender.loop, self.sender.slow_loop]
         helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
-        return [self.dispatcher.loop, self.tracker.loop, self.strays.loop, *telling, *helping]
+        return [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop, *telling, *helping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

@@ -27,8 +27,10 @@ from app.ids import show
 from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
 from app.jobs.ending import Endings
+from app.jobs.gone import UNCONFIRMED_EVERY_CHECKS, ask_the_list
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
+from app.jobs.recover import ask_again
 from app.jobs.states import AT_FAL
 from app.jobs.told import find_told_ending
 from app.jobs.upstream import Upstream
@@ -77,7 +79,7 @@ class Tracker:
     async def _take_lost(self) -> None:
         lost = await self._moves.unconfirm_lost()
         if lost:
-            log.warning("%d jobs were being sent when their dispatcher ended; an admin must resolve them", len(lost))
+            log.warning("%d jobs were being sent when their dispatcher ended; fal's request list is asked", len(lost))
             self._hub.announce(lost)
 
     async def _check(self, job: Followed) -> None:
@@ -177,9 +179,14 @@ class Tracker:
         await self._moves.check_later(job, after_seconds=max(wait, min(trouble.retry_after_seconds or 0, 60)))
 
     async def _gone(self, job: Followed) -> None:
-        """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once."""
+        """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once.
+
+        Then fal's request list decides.
+        """
         if await self._end_as_told(job, is_gone=True):
             return
+        if job.status == "unconfirmed" and job.checks % UNCONFIRMED_EVERY_CHECKS == 0:
+            await ask_the_list(self._wiring, self._endings, job)
         if await self._unconfirm_if_late(job, is_known=False):
             return
         now = self._wiring.clock()
@@ -190,10 +197,13 @@ class Tracker:
         if at_once >= _GONE_AT_ONCE_IS_US:
             self._warn_of_gone(at_once)
         elif job.gone_at is not None and now - job.gone_at >= _GONE_TWICE_WITHIN and job.status != "unconfirmed":
-            if await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
-                log.warning("job_%s: fal no longer knows it; an admin must resolve it", job.job_id.hex)
+            found = await ask_the_list(self._wiring, self._endings, job)
+            if isinstance(found, Gone) and await self._moves.unconfirm(
+                job, job.attempt_outcome or "accepted", was=["submitted", "running"]
+            ):
+                log.warning("job_%s: neither fal's queue nor its request list knows it: unconfirmed", job.job_id.hex)
                 self._hub.announce([job.job_id])
-            return
+                return
         await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
 
     async def _end_as_told(self, job: Followed, *, is_gone: bool) -> bool:
@@ -225,6 +235,9 @@ class Tracker:
     async def _requeue(self, job: Followed) -> None:
         """Send it anew: fal let go of it before it started, which is free."""
         now = self._wiring.clock()
+        if await ask_again(self._wiring.db, job, start_seconds=self._wiring.settings.start_seconds):
+            self._hub.announce([job.job_id])
+            return
         if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1, queued_at=now):
             self._hub.announce([job.job_id])
             return

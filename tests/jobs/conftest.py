@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from app import wiring
+from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import Queue
 from app.jobs import dispatch, upstream
@@ -67,6 +68,17 @@ async def hands(module_database_url: str) -> AsyncIterator[Hand]:
     """As `hand`, on one database for the whole module: for tests that end every job they make."""
     async with by_hand(settings_for(module_database_url), shared=True) as made:
         yield made
+
+
+@pytest.fixture
+async def swept_hand(module_database_url: str) -> AsyncIterator[Hand]:
+    """As `hands`, and every job is gone afterwards: for tests that leave theirs open."""
+    async with by_hand(settings_for(module_database_url), shared=True) as made:
+        yield made
+    db = Database(module_database_url)
+    async with db.begin_plain() as plain:
+        await plain.execute("SET LOCAL session_replication_role = replica; TRUNCATE jobs, spend_daily CASCADE")
+    await db.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from app.fal import (
     InProgress,
     RequestRef,
     Succeeded,
+    Unknown,
     alias_ref,
 )
 from app.jobs.rooms import Rooms
@@ -29,6 +31,7 @@ from app.ledger.audit import audit
 from app.loop import Loop
 from app.settings import Settings
 from tests.gateway import Gateway, Person
+from tests.jobs.fal_list import ScriptedList
 
 TEXT = "fal-ai/kling-video/v2.1/master/text-to-video"
 VIDEO: dict[str, object] = {"video": {"url": "https://fal.media/files/boat.mp4"}}
@@ -64,6 +67,7 @@ class ScriptedFal:
         self.always: dict[tuple[str, str], Any] = {}
         self.during: dict[str, Callable[[], Awaitable[None]]] = {}
         self.webhook_urls: list[str | None] = []
+        self.list = ScriptedList()
 
     def answer(self, call: str, *answers: Any) -> None:
         self.script[call].extend(answers)
@@ -190,6 +194,36 @@ class Hand:
         await self.rooms.tracker._turn(100)
         await rest(self.rooms.tracker.loop)
 
+    async def lose(self, prompt: str = "a boat", **fields: Any) -> str:
+        """A job whose submit's answer was lost."""
+        job_id = await self.submit(prompt, **fields)
+        self.fal.answer("submit", Unknown("ReadTimeout", None))
+        await self.send()
+        assert await self.status(job_id) == "unconfirmed"
+        return job_id
+
+    async def look(self) -> None:
+        """fal's request list is asked about every lost job, to the end of it."""
+        await self.sql("UPDATE jobs SET next_check_at = NULL WHERE status = 'unconfirmed' AND fal_request_id IS NULL")
+        await self.rooms.lost._turn(4)
+        await rest(self.rooms.lost.loop)
+
+    async def age(self, job_id: str, **by: float) -> None:
+        """Let the job's POST have been so much longer ago, with all that has been learnt of it since."""
+        await self.sql(
+            "UPDATE attempts SET sent_at = sent_at - $2::interval, sent_from = sent_from - $2::interval,"
+            " absent_at = absent_at - $2::interval WHERE job_id = $1",
+            job_id[4:],
+            timedelta(**by),
+        )
+
+    async def name(self, fal_request_id: str, job_id: str, **more: Any) -> None:
+        """fal's request list names a request that is the job's, by its time and input."""
+        row, attempts = await self.row(job_id), await self.attempts(job_id)
+        more = {"endpoint": row["endpoint"], "sent_at": attempts[-1]["sent_at"], "given": row["input"]} | more
+        given = json.loads(more["given"]) if isinstance(more["given"], str) else more["given"]
+        self.fal.list.name(fal_request_id, **(more | {"given": given}))
+
     async def follow_strays(self) -> None:
         await self.sql("UPDATE attempts SET stray_check_at = now() WHERE stray_check_at IS NOT NULL")
         await self.rooms.strays._turn(10)
@@ -230,7 +264,10 @@ async def by_hand(settings: Settings, *, shared: bool = False) -> AsyncIterator[
     """A gateway that neither sends nor tracks but when a test says so; the ledger agrees with itself afterwards."""
     fal, clock = ScriptedFal(), Clock()
 
-    with patch.object(wiring, "Queue", lambda **_: fal):
+    with (
+        patch.object(wiring, "Queue", lambda **_: fal),
+        patch.object(wiring, "Platform", lambda **_: fal.list),
+    ):
         app = main.create_app(settings, clock=clock, work=False)
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
         async with app.router.lifespan_context(app), client:

@@ -25,6 +25,7 @@ from app.jobs.cancel import cancel_job
 from app.jobs.ended import fold_ended
 from app.jobs.estimate import estimate
 from app.jobs.listing import JobFilter, list_entries, list_jobs
+from app.jobs.lost_rows import claim_endpoints, read_suspects
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Asked
 from app.jobs.states import STATUSES
@@ -33,6 +34,7 @@ from app.ledger.usage import read_usage
 from app.money import ZERO
 from app.web import metrics
 from tests.conftest import settings_for
+from tests.jobs.hand import TEXT
 
 from .house import House, Someone, id_of
 from .test_exactly_once import calling
@@ -294,6 +296,15 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await big.check("nothing due: track", house.track)
     await big.check("strays", house.follow_strays)
     await big.check("overdue", lambda: end_overdue(house.wiring, house.rooms.endings))
+    await big.check("no lost answer", lambda: claim_endpoints(house.db, every_seconds=60))
+    await house.execute(
+        "WITH lost AS (UPDATE jobs SET fal_request_id = NULL, next_check_at = NULL WHERE id IN"
+        " (SELECT id FROM jobs WHERE status = 'unconfirmed' AND finished_at IS NULL LIMIT 100) RETURNING attempt_id)"
+        " UPDATE attempts SET fal_request_id = NULL, outcome = 'unknown', sent_at = now()"
+        " WHERE id IN (SELECT attempt_id FROM lost)"
+    )
+    await big.check("lost answers: claim", lambda: claim_endpoints(house.db, every_seconds=60), most=6_000)
+    await big.check("lost answers: suspects", lambda: read_suspects(house.db, TEXT), most=6_000)
     assert not big.faults, "\n\n".join(big.faults)
 
 
