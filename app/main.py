@@ -37,6 +37,7 @@ from app.problems import (
 from app.settings import Settings
 from app.web import docs, health
 from app.web.edge import Edge
+from app.web.failures import Failures
 from app.wiring import unwire, utc_now, wire
 
 log = logging.getLogger("falgate")
@@ -82,7 +83,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["x-request-id", "location", "retry-after", "idempotent-replayed", "preference-applied"],
         )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    app.state.failures = Failures()
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, failures=app.state.failures)
     return app
 
 
@@ -102,7 +104,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 def _answer_problems(app: FastAPI) -> None:
     async def problem(request: Request, error: Exception) -> Response:
-        return _answer(request, error) if isinstance(error, Problem) else await fault(request, error)
+        return await fault(request, error)
 
     async def invalid(request: Request, error: Exception) -> Response:
         faults = _faults(error) if isinstance(error, RequestValidationError) else []
@@ -115,7 +117,9 @@ def _answer_problems(app: FastAPI) -> None:
             return _answer(request, MethodNotAllowed("Use one of the methods in `Allow`.", headers=headers))
         return _answer(request, NotFound("There is no such path here; /docs lists them all."))
 
-    async def fault(request: Request, error: Exception) -> Response:
+    async def fault(request: Request, error: BaseException) -> Response:
+        if isinstance(error, Problem):
+            return _answer(request, error)
         if is_database_away(error):
             log.warning("the database is away: %s", type(error).__name__)
             return _answer(request, Unavailable())

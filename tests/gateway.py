@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
+from app.web.connection import Connection
 from app.wiring import Wiring, utc_now
 from tests.conftest import ADMIN_KEY
 
@@ -87,7 +88,16 @@ async def run_gateway(
 ) -> AsyncIterator[Gateway]:
     """Serve until the block ends. Without `work` nothing is sent to fal: jobs stay `queued`."""
     app = create_app(settings, clock=clock, work=work)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+    app.state.failures.most = 10**9  # whoever tests what a wrong key is told sends many
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=Connection,
+        log_config=None,
+        timeout_graceful_shutdown=2,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+    )
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

@@ -14,6 +14,7 @@ from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
+from app.jobs.seats import Seats
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
 from app.jobs.track import Tracker
@@ -39,6 +40,7 @@ class Rooms:
         self.submits = Submits(wiring, last_used, wake=self.dispatcher.loop.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings)
         self.strays = Strays(wiring)
+        self.seats = Seats()
         self.stopping = asyncio.Event()
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._tasks: list[asyncio.Task[None]] = []

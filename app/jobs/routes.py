@@ -4,7 +4,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from fastapi.sse import EventSourceResponse
 
 from app.accounts.access import Admin, Calling
 from app.accounts.callers import KeyUnknown, credentials, find_caller
@@ -32,6 +31,7 @@ from app.jobs.schema import (
     WAIT,
     answers_job,
 )
+from app.jobs.seats import SeatedResponse
 from app.jobs.wait import stream_events, wait_until_ended
 from app.problems import InvalidInput, NotFound, Problem, responses
 from app.wiring import Wired
@@ -65,6 +65,12 @@ def _submit_route(category: Category) -> None:
         rooms = rooms_of(request)
         secret_hash = _secret_hash(request, rooms)
         submission = await _submission(request, rooms, category, secret_hash)
+        if submission.wait_seconds is None:
+            return await answer(rooms, secret_hash, submission)
+        with rooms.seats.taken(secret_hash):
+            return await answer(rooms, secret_hash, submission)
+
+    async def answer(rooms: Rooms, secret_hash: bytes, submission: Submission) -> Response:
         outcome = await rooms.submits.submit(submission)
         headers = {
             "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
@@ -121,7 +127,7 @@ _submit_route("image-to-video")
     "/v1/jobs/{id}",  # noqa: FAST003  a plain route reads its own path
     operation_id="get_job",
     summary="Read a job",
-    responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 503),
+    responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 429, 503),
     openapi_extra={"parameters": [JOB_ID, WAIT], "security": [{"key": []}]},
 )
 async def get_job(request: Request) -> Response:
@@ -143,7 +149,8 @@ async def _get_waiting(request: Request, rooms: Rooms, secret_hash: bytes, job_i
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(_asked(rooms, secret_hash, job_id))).body)
-    seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
+    with rooms.seats.taken(secret_hash):
+        seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
     return json_response(seen.body, headers=_applied(seen, wait_seconds))
 
 
@@ -164,7 +171,7 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
     "/v1/jobs/{id}/events",  # noqa: FAST003
     operation_id="stream_job_events",
     summary="Follow a job",
-    responses=STREAMED | responses(401, 403, 404, 422, 503),
+    responses=STREAMED | responses(401, 403, 404, 422, 429, 503),
     openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID], "security": [{"key": []}]},
 )
 async def get_events(request: Request) -> Response:
@@ -177,8 +184,9 @@ async def get_events(request: Request) -> Response:
         raise NotFound(NOT_FOUND_DETAIL)
     if seen.is_ended and request.headers.get("last-event-id") == str(seen.version):
         return Response(status_code=204)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(stream_events(rooms, secret_hash, job_id, seen), headers=headers)
+    events = stream_events(rooms, secret_hash, job_id, seen)
+    headers = {"X-Accel-Buffering": "no"}
+    return SeatedResponse(events, seats=rooms.seats, secret_hash=secret_hash, headers=headers)
 
 
 @router.get(

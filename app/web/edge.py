@@ -1,5 +1,6 @@
-"""The outermost part of every request: its id, the limit of its body, and an answer whatever goes wrong."""
+"""The outermost part of every request: its id, its limits, and an answer whatever goes wrong."""
 
+import asyncio
 import logging
 import secrets
 from typing import Final
@@ -8,21 +9,37 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
-from app.problems import BodyTooLarge
+from app.problems import TooManyFailures, Unavailable
+from app.web.bodies import BODY_SECONDS, Bodies, Body
+from app.web.failures import Failures
+from app.web.headers import headers_for
 
 log = logging.getLogger("falgate")
 
+REQUEST_SECONDS: Final = BODY_SECONDS + 60
+"""How long a request may last, its body included, unless it waits for a job: each part of it gives up earlier."""
+
+LONGEST_WAIT_SECONDS: Final = 300
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
-_DRAIN_FACTOR: Final = 4
+_ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
+_ANSWERS_ONLY_KEYS: Final = "/v1/"
+_UNAUTHORIZED: Final = 401
+_SUCCESSES_BELOW: Final = 300
+_CUT_OFF: Final = (
+    "This was not finished in time, and may or may not have been stored: look before you send it again, or repeat it "
+    "with the same Idempotency-Key."
+)
 
 
 class Edge:
     """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, failures: Failures) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._bodies = Bodies(max_body_bytes)
+        self._failures = failures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102  ASGI
         if scope["type"] != "http":
@@ -31,68 +48,85 @@ class Edge:
         request_id = f"req_{secrets.token_hex(12)}"
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
-        header = (b"x-request-id", request_id.encode())
-        has_begun = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
+        given = dict(scope["headers"])
+        around = _Around(scope, send, request_id)
+        body: Body | None = None
         if scope["method"] not in {"GET", "HEAD"}:
             limit = self._limit(scope["path"])
-            receive = _Limited(receive, limit, scope, drain_bytes=self._max_body_bytes * _DRAIN_FACTOR)
+            body = Body(receive, given, limit_bytes=limit, among=self._bodies)
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._answer(scope, body or receive, around, given)
+        finally:
+            if body is not None:
+                body.release()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: "_Around", given: dict[bytes, bytes]) -> None:
+        seconds = REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
+        try:
+            async with asyncio.timeout(seconds) as send.deadline:
+                credential = given.get(b"authorization")
+                if credential is None or not scope["path"].startswith(_ASK_FOR_KEYS):
+                    await self._app(scope, receive, send)
+                else:
+                    await self._answer_known(scope, receive, send, credential)
         except ClientDisconnect:
             log.debug("%s %s: the caller hung up before its body was here", scope["method"], scope["path"])
-        except Exception as error:
-            if has_begun:
+        except asyncio.CancelledError:  # the server has waited for the open answers as long as it may
+            if send.status:
                 raise
-            request = Request(scope)
-            response = await request.app.state.fault(request, error)
-            await response(scope, receive, send_with_id)
+            await self._refuse(scope, receive, send, Unavailable(_CUT_OFF))
+        except (Exception, BaseExceptionGroup) as error:
+            if send.status:
+                raise
+            is_late = isinstance(error, TimeoutError) and send.deadline.expired()
+            await self._refuse(scope, receive, send, Unavailable(_CUT_OFF) if is_late else error)
+
+    async def _answer_known(self, scope: Scope, receive: Receive, send: "_Around", credential: bytes) -> None:
+        """What asks for a key and is given one: too many wrong ones from one address are not looked at."""
+        client = scope["client"]
+        if seconds := self._failures.refused_seconds(client, credential):
+            raise TooManyFailures(
+                "Too many wrong keys came from this address. Send a right one after the seconds in `Retry-After`.",
+                headers={"Retry-After": str(seconds)},
+            )
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if send.status == _UNAUTHORIZED:
+                self._failures.failed(client, credential)
+            elif 0 < send.status < _SUCCESSES_BELOW and _opens_for_keys_only(scope):
+                self._failures.succeeded(credential)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: BaseException) -> None:
+        request = Request(scope)
+        response = await request.app.state.fault(request, error)
+        await response(scope, receive, send)
 
     def _limit(self, path: str) -> int:
         return self._max_body_bytes if path.startswith(_IMAGE_PATHS) else min(self._max_body_bytes, _SMALL_BODY_BYTES)
 
 
-class _Limited:
-    """A request's body that refuses to be longer than allowed, whatever Content-Length says."""
-
-    def __init__(self, receive: Receive, limit: int, scope: Scope, *, drain_bytes: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._drain_bytes = drain_bytes
-        self._received = 0
-        headers = dict(scope["headers"])
-        self._announced = _length(headers.get(b"content-length", b""))
-        self._sends_when_told = headers.get(b"expect", b"").lower() == b"100-continue"
-
-    async def __call__(self) -> Message:
-        if self._announced > self._limit:
-            await self._refuse(is_coming=not self._sends_when_told)
-        message = await self._receive()
-        self._received += len(message.get("body", b""))
-        if self._received > self._limit:
-            await self._refuse(is_coming=message.get("more_body", False))
-        return message
-
-    async def _refuse(self, *, is_coming: bool) -> None:
-        """Read some of the rest first: a client that is still writing would never see the answer."""
-        self._announced = 0
-        while is_coming and self._received <= self._drain_bytes:
-            message = await self._receive()
-            self._received += len(message.get("body", b""))
-            is_coming = message.get("more_body", False)
-        raise BodyTooLarge(
-            f"This route takes a body of at most {self._limit} bytes.",
-            headers={"Connection": "close"},
-            limit_bytes=self._limit,
-        )
+def _opens_for_keys_only(scope: Scope) -> bool:
+    """Whether a success there proves the key: a preflight is answered to anybody, as /metrics is without a key."""
+    path: str = scope["path"]
+    return path.startswith(_ANSWERS_ONLY_KEYS) and scope["method"] != "OPTIONS"
 
 
-def _length(value: bytes) -> int:
-    return int(value) if value.isdigit() else 0
+class _Around:
+    """An ASGI `send` that adds what every answer carries, and knows its status, 0 before it has begun."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self.status = 0
+        self.deadline: asyncio.Timeout
+        self._path: str = scope["path"]
+        self._send = send
+        self._id = (b"x-request-id", request_id.encode())
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"]
+            message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
+            if self._path.endswith("/events"):
+                self.deadline.reschedule(None)
+        await self._send(message)
