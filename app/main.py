@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
-from app.db import is_database_away
+from app.db import CommitUnknown, is_database_away
 from app.http import base_url, methods_of
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
@@ -41,6 +41,11 @@ from app.web.failures import Failures
 from app.wiring import unwire, utc_now, wire
 
 log = logging.getLogger("falgate")
+
+_UNKNOWN: Final = (
+    "The database went away while this was being stored, so it may have happened: look at what is there before you "
+    "send it again."
+)
 
 
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, work: bool = True) -> FastAPI:
@@ -122,7 +127,7 @@ def _answer_problems(app: FastAPI) -> None:
             return _answer(request, error)
         if is_database_away(error):
             log.warning("the database is away: %s", type(error).__name__)
-            return _answer(request, Unavailable())
+            return _answer(request, Unavailable(_UNKNOWN) if isinstance(error, CommitUnknown) else Unavailable())
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return _answer(request, Internal("It is in the gateway's log under this request_id."))
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import Plain
+from app.db import CommitUnknown, Plain
 from app.jobs.group import Group
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
@@ -80,8 +80,12 @@ class Endings:
     async def _run(self, batch: Sequence[Ending]) -> Sequence[bool | Exception]:
         first = {ending.job_id: ending for ending in reversed(batch)}
         now = self._wiring.clock()
-        async with self._wiring.db.begin_plain() as plain:
-            ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
+        try:
+            async with self._wiring.db.begin_plain() as plain:
+                ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
+        except CommitUnknown:
+            self._announce(list(first))  # those who wait look for themselves
+            raise
         self._announce(list(ended))
         for job_id, charge in ended.items():
             if charge.mark:

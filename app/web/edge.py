@@ -24,6 +24,7 @@ _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
 _ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
 _ANSWERS_ONLY_KEYS: Final = "/v1/"
+_OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _SUCCESSES_BELOW: Final = 300
 _CUT_OFF: Final = (
@@ -127,6 +128,6 @@ class _Around:
             self.status = message["status"]
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
-            if self._path.endswith("/events"):
-                self.deadline.reschedule(None)
+            if self.status == _OK and self._path.endswith("/events"):
+                self.deadline.reschedule(None)  # a stream lasts as long as its job
         await self._send(message)
