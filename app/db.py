@@ -36,6 +36,8 @@ SCHEMA_REVISION: Final = "0002"
 _COMMAND_SECONDS: Final = 8.0  # longer than statement_timeout, with which Postgres itself gives up
 _CONNECT_SECONDS: Final = 3.0
 _POOL_SECONDS: Final = 4.0
+_ROLLBACK_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
 _LOOK_UP_SECONDS: Final = 5.0
 _LOOK_AGAIN_SECONDS: Final = 0.2
 _SESSION: Final = {
@@ -105,8 +107,9 @@ class Database:
         )
 
     async def close(self) -> None:
-        """Close every connection of the pool."""
-        await self._engine.dispose()
+        """Close every connection of the pool; a server that is silent is not waited for."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._engine.dispose(), _CLOSE_SECONDS)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -240,7 +243,7 @@ async def _roll_back(connection: AsyncConnection, plain: Plain) -> None:
     """Whatever state the connection is in, the pool gets back a clean one or none."""
     with suppress(Exception):
         if not plain.is_closed():
-            await asyncio.wait_for(plain.execute("ROLLBACK"), timeout=5)
+            await asyncio.wait_for(plain.execute("ROLLBACK"), timeout=_ROLLBACK_SECONDS)
             return
     await _discard(connection, plain)
 

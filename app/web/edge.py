@@ -84,7 +84,7 @@ class Edge:
 
     async def _answer_known(self, scope: Scope, receive: Receive, send: "_Around", credential: bytes) -> None:
         """What asks for a key and is given one: too many wrong ones from one address are not looked at."""
-        client = scope["client"]
+        client = scope.get("client")
         if seconds := self._failures.refused_seconds(client, credential):
             raise TooManyFailures(
                 "Too many wrong keys came from this address. Send a right one after the seconds in `Retry-After`.",
