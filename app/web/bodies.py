@@ -6,6 +6,7 @@ from typing import Final
 from starlette.types import Message, Receive
 
 from app.problems import BodyTooLarge, BodyTooSlow, TooBusy
+from app.web.patience import Patience
 
 BODY_SECONDS: Final = 60.0
 """From the first byte that is asked for to the last: 15 MB at 2 Mbit/s."""
@@ -33,17 +34,28 @@ class Bodies:
 class Body:
     """A request's body, as an ASGI `receive` that refuses what is too long, too slow, or too much with the others.
 
-    `release` it when the request is answered: until then it counts.
+    `release` it when the request is answered: until then it counts. Once it is whole, its request has `then_seconds`.
     """
 
-    def __init__(self, receive: Receive, headers: dict[bytes, bytes], *, limit_bytes: int, among: Bodies) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        headers: dict[bytes, bytes],
+        *,
+        limit_bytes: int,
+        among: Bodies,
+        patience: Patience,
+        then_seconds: float,
+    ) -> None:
         self._receive = receive
         self._limit = limit_bytes
         self._among = among
         self._received = 0
         self._counted = 0
+        self._patience = patience
+        self._then_seconds = then_seconds
+        self._has_begun = False
         self._is_whole = False
-        self._deadline: float | None = None
         self._announced = _length(headers.get(b"content-length", b""))
         self._sends_when_told = headers.get(b"expect", b"").lower() == b"100-continue"
 
@@ -51,8 +63,9 @@ class Body:
         """The next part. Raises BodyTooLarge, BodyTooSlow and TooBusy."""
         if self._is_whole:
             return await self._receive()  # whether the caller has hung up
-        if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        if not self._has_begun:
+            self._has_begun = True
+            self._patience.last(BODY_SECONDS)
             if self._announced > self._limit:
                 await self._refuse(is_coming=not self._sends_when_told)
             self._among.require_room(max(0, self._announced - _UNCOUNTED_BYTES))
@@ -76,14 +89,18 @@ class Body:
 
     async def _next(self) -> Message:
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if not self._patience.is_over:
+                raise
+            self._patience.forgive()
             raise BodyTooSlow(
                 "Send the body faster, or an image as an https link.", headers=_CLOSE, within_seconds=BODY_SECONDS
             ) from None
         self._received += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
+        if self._is_whole:
+            self._patience.last(self._then_seconds)
         return message
 
     async def _refuse(self, *, is_coming: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 from typing import Final
 
@@ -10,20 +11,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.problems import TooManyFailures, Unavailable
-from app.web.bodies import BODY_SECONDS, Bodies, Body
+from app.web.bodies import Bodies, Body
 from app.web.failures import Failures
 from app.web.headers import headers_for
+from app.web.patience import Patience, Watch
 
 log = logging.getLogger("falgate")
 
-REQUEST_SECONDS: Final = BODY_SECONDS + 60
-"""How long a request may last, its body included, unless it waits for a job: each part of it gives up earlier."""
+REQUEST_SECONDS: Final = 60.0
+"""How long a request may last once its body is here, unless it waits for a job: each part of it gives up earlier."""
 
 LONGEST_WAIT_SECONDS: Final = 300
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
 _ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
 _ANSWERS_ONLY_KEYS: Final = "/v1/"
+_HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _SUCCESSES_BELOW: Final = 300
@@ -41,6 +44,7 @@ class Edge:
         self._max_body_bytes = max_body_bytes
         self._bodies = Bodies(max_body_bytes)
         self._failures = failures
+        self._watch = Watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102  ASGI
         if scope["type"] != "http":
@@ -50,37 +54,41 @@ class Edge:
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
         given = dict(scope["headers"])
-        around = _Around(scope, send, request_id)
-        body: Body | None = None
-        if scope["method"] not in {"GET", "HEAD"}:
-            limit = self._limit(scope["path"])
-            body = Body(receive, given, limit_bytes=limit, among=self._bodies)
+        seconds = REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
+        patience = self._watch.begin(seconds)
+        around = _Around(scope, send, request_id, patience)
+        if scope["method"] in _HAVE_NO_BODY:
+            try:
+                await self._answer(scope, receive, around, given)
+            finally:
+                self._watch.end(patience)
+            return
+        limit = self._limit(scope["path"])
+        body = Body(receive, given, limit_bytes=limit, among=self._bodies, patience=patience, then_seconds=seconds)
         try:
-            await self._answer(scope, body or receive, around, given)
+            await self._answer(scope, body, around, given)
         finally:
-            if body is not None:
-                body.release()
+            body.release()
+            self._watch.end(patience)
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Around", given: dict[bytes, bytes]) -> None:
-        seconds = REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
         try:
-            async with asyncio.timeout(seconds) as send.deadline:
-                credential = given.get(b"authorization")
-                if credential is None or not scope["path"].startswith(_ASK_FOR_KEYS):
-                    await self._app(scope, receive, send)
-                else:
-                    await self._answer_known(scope, receive, send, credential)
+            credential = given.get(b"authorization")
+            if credential is None or not scope["path"].startswith(_ASK_FOR_KEYS):
+                await self._app(scope, receive, send)
+            else:
+                await self._answer_known(scope, receive, send, credential)
         except ClientDisconnect:
             log.debug("%s %s: the caller hung up before its body was here", scope["method"], scope["path"])
-        except asyncio.CancelledError:  # the server has waited for the open answers as long as it may
+        except asyncio.CancelledError:  # it took too long, or the server ends and has waited as long as it may
             if send.status:
                 raise
+            send.patience.forgive()
             await self._refuse(scope, receive, send, Unavailable(_CUT_OFF))
         except (Exception, BaseExceptionGroup) as error:
             if send.status:
                 raise
-            is_late = isinstance(error, TimeoutError) and send.deadline.expired()
-            await self._refuse(scope, receive, send, Unavailable(_CUT_OFF) if is_late else error)
+            await self._refuse(scope, receive, send, error)
 
     async def _answer_known(self, scope: Scope, receive: Receive, send: "_Around", credential: bytes) -> None:
         """What asks for a key and is given one: too many wrong ones from one address are not looked at."""
@@ -116,9 +124,11 @@ def _opens_for_keys_only(scope: Scope) -> bool:
 class _Around:
     """An ASGI `send` that adds what every answer carries, and knows its status, 0 before it has begun."""
 
-    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+    __slots__ = ("_id", "_path", "_send", "patience", "status")
+
+    def __init__(self, scope: Scope, send: Send, request_id: str, patience: Patience) -> None:
         self.status = 0
-        self.deadline: asyncio.Timeout
+        self.patience = patience
         self._path: str = scope["path"]
         self._send = send
         self._id = (b"x-request-id", request_id.encode())
@@ -129,5 +139,5 @@ class _Around:
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
             if self.status == _OK and self._path.endswith("/events"):
-                self.deadline.reschedule(None)  # a stream lasts as long as its job
+                self.patience.last(math.inf)  # a stream lasts as long as its job
         await self._send(message)
