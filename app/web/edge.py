@@ -22,6 +22,8 @@ REQUEST_SECONDS: Final = 60.0
 """How long a request may last once its body is here, unless it waits for a job: each part of it gives up earlier."""
 
 LONGEST_WAIT_SECONDS: Final = 300
+_COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
+_COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
 _ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
@@ -54,7 +56,7 @@ class Edge:
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
         given = dict(scope["headers"])
-        seconds = REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
+        seconds = _seconds(scope["path"], given)
         patience = self._watch.begin(seconds)
         around = _Around(scope, send, request_id, patience)
         if scope["method"] in _HAVE_NO_BODY:
@@ -113,6 +115,12 @@ class Edge:
 
     def _limit(self, path: str) -> int:
         return self._max_body_bytes if path.startswith(_IMAGE_PATHS) else min(self._max_body_bytes, _SMALL_BODY_BYTES)
+
+
+def _seconds(path: str, given: dict[bytes, bytes]) -> float:
+    if path.startswith(_COUNTING_PATHS):
+        return _COUNTING_SECONDS
+    return REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
 
 
 def _opens_for_keys_only(scope: Scope) -> bool:

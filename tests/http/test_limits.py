@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.ledger import usage
 from app.main import create_app
 from app.settings import Settings
 from app.web import bodies, connection, edge
@@ -200,6 +201,13 @@ async def test_a_request_that_does_not_end_is_answered_all_the_same(
     answer = await gateway.submit(ann)
     assert "may or may not" in refusal(answer, 503, "unavailable")["detail"]
     assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_whoever_waits_for_a_job_or_a_count_has_the_time_for_it() -> None:
+    ordinary = edge._seconds("/v1/me", {})
+    assert ordinary == edge.REQUEST_SECONDS < 120
+    assert edge._seconds("/v1/jobs/job_1", {b"prefer": b"wait=300"}) >= ordinary + 300
+    assert edge._seconds("/v1/quotas", {}) >= usage._COUNTING_SECONDS
 
 
 async def test_each_key_has_so_many_seats_and_gets_them_back(
