@@ -6,10 +6,12 @@ and asyncpg's own statements share one transaction and one commit site.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy import NUMERIC, TIMESTAMP, MetaData, event, text
@@ -31,15 +33,22 @@ Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 SCHEMA_REVISION: Final = "0002"
 """The migration that this code was written for."""
 
-_COMMAND_SECONDS: Final = 35.0  # longer than statement_timeout, with which Postgres itself gives up
+_COMMAND_SECONDS: Final = 8.0  # longer than statement_timeout, with which Postgres itself gives up
+_CONNECT_SECONDS: Final = 3.0
+_POOL_SECONDS: Final = 4.0
+_ROLLBACK_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
+_LOOK_UP_SECONDS: Final = 5.0
+_LOOK_AGAIN_SECONDS: Final = 0.2
 _SESSION: Final = {
     "application_name": "falgate",
     "timezone": "UTC",
     "jit": "off",
-    "lock_timeout": "10s",
-    "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "60s",
 }
+_SOON: Final = {"lock_timeout": "4s", "statement_timeout": "7s"}
+_PATIENT: Final = {"lock_timeout": "10s", "statement_timeout": "30s"}
+_WITNESS: Final = "falgate witness"
 
 
 class CommitUnknown(Exception):  # noqa: N818  it is a state of knowledge, not an error
@@ -54,8 +63,10 @@ _LOST: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
-"""After one of these a connection is of no more use, and of what was under way on it nobody knows."""
+"""After one of these a connection is of no more use: it is broken, silent (TimeoutError is an OSError), or leads to a
+server that has become a standby."""
 
 
 def driver_url(url: str) -> str:
@@ -68,16 +79,20 @@ class Database:
     """A pool of connections to one Postgres."""
 
     def __init__(self, url: str, *, pool_size: int = 10, command_seconds: float | None = _COMMAND_SECONDS) -> None:
-        """Give up on a statement after `command_seconds` of silence: a dead connection must not hold up a process."""
+        """Give up on a statement after `command_seconds` of silence: a dead connection must not hold up a process.
+
+        None is for commands: no bound on silence, and more patience with locks and long statements than callers have.
+        """
         self._url = driver_url(url)
         self._command_seconds = command_seconds
+        self._session = _SESSION | (_PATIENT if command_seconds is None else _SOON)
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.connect,
             isolation_level="AUTOCOMMIT",
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=5,
+            pool_timeout=_POOL_SECONDS,
             pool_pre_ping=False,
         )
         event.listen(self._engine.sync_engine, "checkout", _replace_closed)
@@ -85,27 +100,38 @@ class Database:
     async def connect(self) -> Plain:
         """A connection outside the pool; the caller closes it."""
         return await asyncpg.connect(
-            self._url, server_settings=_SESSION, timeout=5, command_timeout=self._command_seconds
+            self._url,
+            server_settings=self._session,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=self._command_seconds,
         )
 
     async def close(self) -> None:
-        """Close every connection of the pool."""
-        await self._engine.dispose()
+        """Close every connection of the pool; a server that is silent is not waited for."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._engine.dispose(), _CLOSE_SECONDS)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for single statements; nothing spans them."""
-        async with self._engine.connect() as connection:
+        async with self._lend() as (connection, _):
             yield connection
 
     @asynccontextmanager
     async def plain(self) -> AsyncIterator[Plain]:
         """As `reading`, but asyncpg's own connection, for the hot paths."""
+        async with self._lend() as (_, plain):
+            yield plain
+
+    @asynccontextmanager
+    async def _lend(self) -> AsyncIterator[tuple[AsyncConnection, Plain]]:
         async with self._engine.connect() as connection:
+            plain = await plain_of(connection)
             try:
-                yield await plain_of(connection)
-            except _LOST:
-                await connection.invalidate()  # SQLAlchemy does not see the driver's own errors
+                yield connection, plain
+            except Exception as error:
+                if isinstance(_root_of(error), _LOST):
+                    await _discard(connection, plain)  # SQLAlchemy does not see the driver's own errors
                 raise
 
     @asynccontextmanager
@@ -113,13 +139,21 @@ class Database:
         """A transaction: committed when the block ends, rolled back when it raises.
 
         Not `durable`: a crash of Postgres may forget it (for leases and sightings, never for money).
-        Raises CommitUnknown when the answer to COMMIT was lost.
+        When the answer to COMMIT was lost, whoever left a witness is told what happened: the block ends well, or the
+        error of the connection is raised. Raises CommitUnknown when there is none, or nobody can be asked.
         """
-        async with (
-            self._engine.connect() as connection,
-            _transaction(connection, await plain_of(connection), durable=durable),
-        ):
-            yield connection
+        async with self._engine.connect() as connection:
+            info = connection.info
+            info.pop(_WITNESS, None)
+            try:
+                async with _transaction(connection, await plain_of(connection), durable=durable):
+                    yield connection
+            except CommitUnknown as unknown:
+                witness = info.pop(_WITNESS, None)
+                if witness is None:
+                    raise
+                if not await self._has_happened(*witness):
+                    raise ConnectionResetError("the connection broke before the COMMIT") from unknown
 
     @asynccontextmanager
     async def begin_plain(self, *, durable: bool = True, first: str = "") -> AsyncIterator[Plain]:
@@ -132,6 +166,21 @@ class Database:
             plain = await plain_of(connection)
             async with _transaction(connection, plain, durable=durable, first=first):
                 yield plain
+
+    async def _has_happened(self, probe: str, key: UUID) -> bool:
+        """Ask the witness of a transaction whose COMMIT went unanswered. Raises CommitUnknown."""
+        give_up_at = time.monotonic() + _LOOK_UP_SECONDS
+        while True:
+            try:
+                async with self.begin_plain() as plain:
+                    is_missing = await plain.fetchval(probe, key) is not None
+                    await plain.execute("ROLLBACK; BEGIN")  # it was only asked
+            except Exception as error:
+                if not is_database_away(error) or time.monotonic() > give_up_at:
+                    raise CommitUnknown from error
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                return not is_missing
 
     async def schema_revision(self) -> str | None:
         """The newest migration that the database has seen; None for an empty one."""
@@ -161,8 +210,11 @@ async def _transaction(
         begin = "BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off"
         await plain.execute(f"{begin}; {first}" if first else begin)
         yield
-    except BaseException:
-        await _roll_back(connection, plain)
+    except BaseException as error:
+        if isinstance(_root_of(error), _LOST):
+            await _discard(connection, plain)
+        else:
+            await _roll_back(connection, plain)
         raise
     await _commit(connection, plain)
 
@@ -177,7 +229,7 @@ async def _commit(connection: AsyncConnection, plain: Plain) -> None:
         if _refuses(error):
             await _roll_back(connection, plain)
             raise
-        await connection.invalidate()
+        await _discard(connection, plain)
         raise CommitUnknown from error
 
 
@@ -191,31 +243,50 @@ async def _roll_back(connection: AsyncConnection, plain: Plain) -> None:
     """Whatever state the connection is in, the pool gets back a clean one or none."""
     with suppress(Exception):
         if not plain.is_closed():
-            await asyncio.wait_for(plain.execute("ROLLBACK"), timeout=5)
+            await asyncio.wait_for(plain.execute("ROLLBACK"), timeout=_ROLLBACK_SECONDS)
             return
+    await _discard(connection, plain)
+
+
+async def _discard(connection: AsyncConnection, plain: Plain) -> None:
+    """Nobody gets this connection again, and nobody waits for a server that is silent to agree."""
+    with suppress(Exception):
+        plain.terminate()
     with suppress(Exception):
         await connection.invalidate()
 
 
+def leave_witness(tx: Tx, probe: str, key: UUID) -> None:
+    """How to find out whether this transaction happened, should the answer to its COMMIT be lost.
+
+    `probe` is a statement on a key of a row that the transaction inserts: it inserts that row too, ON CONFLICT DO
+    NOTHING, and returns something when it could. So it waits for a transaction that is still on its way. What it
+    inserts is rolled back.
+    """
+    tx.info[_WITNESS] = probe, key
+
+
 def is_database_away(error: BaseException) -> bool:
     """Whether this error says that Postgres could not be reached, rather than that a statement was wrong."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or (error.orig is not None and is_database_away(_driver_error(error.orig)))
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
     away: tuple[type[BaseException], ...] = (
         *_LOST,
         PoolTimeout,
         CommitUnknown,
-        TimeoutError,
-        asyncpg.TooManyConnectionsError,
+        asyncpg.InsufficientResourcesError,
         asyncpg.LockNotAvailableError,
         asyncpg.QueryCanceledError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
     )
-    return isinstance(error, away)
+    return isinstance(_root_of(error), away)
 
 
-def _driver_error(error: BaseException) -> BaseException:
-    """SQLAlchemy's adapter wraps asyncpg's error as its cause."""
-    return error.__cause__ if error.__cause__ is not None else error
+def _root_of(error: BaseException) -> BaseException:
+    """The driver's own error: SQLAlchemy wraps its adapter's, and that has asyncpg's as its cause."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    return error.orig.__cause__ if error.orig.__cause__ is not None else error.orig
 
 
 def rows_as_dicts(result: Any) -> list[dict[str, Any]]:

@@ -87,10 +87,14 @@ class Loop:
         finally:
             self._has_left.set()
 
-    async def stop(self, *, within_seconds: float) -> None:
-        """Claim nothing more; let what is under way end, for so long; cancel the rest, and see it undone."""
+    def leave(self) -> None:
+        """Claim nothing more; what is under way goes on."""
         self._stop.set()
         self._wake.set()
+
+    async def stop(self, *, within_seconds: float) -> None:
+        """Claim nothing more; let what is under way end, for so long; cancel the rest, and see it undone."""
+        self.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self._has_left.wait()  # the turn under way may still start what it claimed

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
-from app.db import is_database_away
+from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
 from app.jobs import routes as jobs
@@ -38,9 +38,15 @@ from app.problems import (
 from app.settings import Settings
 from app.web import docs, health, metrics
 from app.web.edge import Edge
+from app.web.failures import Failures
 from app.wiring import unwire, utc_now, wire
 
 log = logging.getLogger("falgate")
+
+_UNKNOWN: Final = (
+    "The database went away while this was being stored, so it may have happened: look at what is there before you "
+    "send it again."
+)
 
 
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, work: bool = True) -> FastAPI:
@@ -85,7 +91,10 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["x-request-id", "location", "retry-after", "idempotent-replayed", "preference-applied"],
         )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, metrics=wiring.metrics)
+    app.state.failures = Failures()
+    app.add_middleware(
+        Edge, max_body_bytes=settings.max_body_bytes, failures=app.state.failures, metrics=wiring.metrics
+    )
     return app
 
 
@@ -105,7 +114,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 def _answer_problems(app: FastAPI) -> None:
     async def problem(request: Request, error: Exception) -> Response:
-        return _answer(request, error) if isinstance(error, Problem) else await fault(request, error)
+        return await fault(request, error)
 
     async def invalid(request: Request, error: Exception) -> Response:
         faults = _faults(error) if isinstance(error, RequestValidationError) else []
@@ -118,10 +127,12 @@ def _answer_problems(app: FastAPI) -> None:
             return _answer(request, MethodNotAllowed("Use one of the methods in `Allow`.", headers=headers))
         return _answer(request, NotFound("There is no such path here; /docs lists them all."))
 
-    async def fault(request: Request, error: Exception) -> Response:
+    async def fault(request: Request, error: BaseException) -> Response:
+        if isinstance(error, Problem):
+            return _answer(request, error)
         if is_database_away(error):
             log.warning("the database is away: %s", type(error).__name__)
-            return _answer(request, Unavailable())
+            return _answer(request, Unavailable(_UNKNOWN) if isinstance(error, CommitUnknown) else Unavailable())
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return _answer(request, Internal("It is in the gateway's log under this request_id."))
 

@@ -3,10 +3,15 @@
 Problem
 ├── InvalidInput      422 invalid-input
 ├── NotJson           415 not-json
+├── NotHttp           400 not-http
+├── BodyTooSlow       408 body-too-slow
 ├── BodyTooLarge      413 body-too-large
+├── HeadTooLarge      431 head-too-large
+├── TooManyFailures   429 too-many-failures
 ├── NotFound          404 not-found
 ├── MethodNotAllowed  405 method-not-allowed
 ├── NameTaken         409 name-taken
+├── TooBusy           503 too-busy
 ├── Unavailable       503 unavailable
 ├── Internal          500 internal
 └── … (accounts, ledger and jobs define theirs)
@@ -112,6 +117,57 @@ class BodyTooLarge(Problem):
     """
 
     status = 413
+
+
+class BodyTooSlow(Problem):
+    """The body did not arrive in the time that it may take.
+
+    `within_seconds` says how long that is. Nothing was stored: send it again, over a faster line or with the image
+    as an https link instead of a data URI.
+    """
+
+    status = 408
+
+
+class HeadTooLarge(Problem):
+    """The path and the headers of the request are larger than any request of this gateway needs.
+
+    `limit_bytes` and `limit_headers` say how much is taken. Send fewer or shorter headers; cookies are not read here.
+    """
+
+    status = 431
+
+
+class NotHttp(Problem):
+    """What came over the connection is not a request that HTTP/1.1 knows.
+
+    Look at the program or the proxy that wrote it: a length that is said twice and a broken chunk are refused too.
+    """
+
+    status = 400
+    title = "Not HTTP"
+
+
+class TooManyFailures(Problem):
+    """Too many requests with a wrong key came from this address within a minute.
+
+    Until the seconds named in `Retry-After` have passed no key is looked at that has not lately opened something
+    here. Find the program that sends the wrong key; nothing is wrong with the keys that are in use.
+    """
+
+    status = 429
+
+
+class TooBusy(Problem):
+    """The gateway has as many large requests in hand as it takes at once.
+
+    Nothing was read and nothing was stored. Send the same request again after the seconds named in `Retry-After`.
+    """
+
+    status = 503
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "5", "Connection": "close"})
 
 
 class NotFound(Problem):

@@ -9,7 +9,7 @@ from importlib.resources import files
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv.parser import Binding, parse_stream
@@ -21,6 +21,7 @@ _FOREIGN_PREFIXES: Final = ("POSTGRES_", "COMPOSE_")  # docker compose reads the
 _ADMIN_KEY_LENGTH: Final = 24
 _SECRET_KEY_LENGTH: Final = 32
 _FAL_KEY_LENGTH: Final = 1000  # what app.fal sends
+_SHORTEST_HALF: Final = 8  # anything shorter is a word that logs are full of
 _URL: Final = re.compile(r"[!-~]{1,2000}")
 _HOST: Final = re.compile(r"[a-z0-9._:-]+")
 _ADDRESS: Final = re.compile(r".*:.*|\d+\.\d+\.\d+\.\d+")
@@ -219,8 +220,10 @@ class Settings(BaseSettings):
             self.metrics_key,
         )
         texts = [value.get_secret_value() for value in values if value]
-        password = urlsplit(self.database_url.get_secret_value()).password
-        return tuple(text for text in [*texts, password] if text and text != SANDBOX)
+        halves = [text.partition(":")[2] for text in texts[: 2 if self.fal_admin_key else 1]]  # fal's are id:secret
+        password = urlsplit(self.database_url.get_secret_value()).password or ""
+        parts = [half for half in halves if len(half) >= _SHORTEST_HALF]
+        return tuple(text for text in [*texts, *parts, password, unquote(password)] if text and text != SANDBOX)
 
 
 def load_settings(environ: Mapping[str, str], *, env_file: Path | None = Path(".env"), **fixed: str) -> Settings:

@@ -42,7 +42,7 @@ def template(postgres: EmbeddedPostgres) -> str:
     postgres.create_database("template_falgate")
 
     async def fill() -> None:
-        db = Database(postgres.dsn("template_falgate"))
+        db = Database(postgres.dsn("template_falgate"), command_seconds=None)
         settings = settings_for(postgres.dsn("template_falgate"))
         await migrate(db, settings=settings, catalogue=load_catalogue(), now=datetime(2026, 1, 1, tzinfo=UTC))
         await db.close()

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
+from app.web.connection import Connection
 from app.wiring import Wiring, utc_now
 from tests.conftest import ADMIN_KEY
 
@@ -95,7 +96,16 @@ async def run_gateway(
     On a `listener` of the caller's, whose address the settings can name; else on a free port.
     """
     app = create_app(settings, clock=clock, work=work)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2))
+    app.state.failures.most = 10**9  # whoever tests what a wrong key is told sends many
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=Connection,
+        log_config=None,
+        timeout_graceful_shutdown=2,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+    )
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(None if listener is None else [listener]))
     while not server.started:
         await asyncio.sleep(0.01)

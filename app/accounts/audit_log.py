@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
 from sqlalchemy import insert, select
@@ -11,9 +11,14 @@ from app.accounts.callers import Actor
 from app.accounts.listing import newest
 from app.accounts.shapes import AuditEntry, AuditQuery
 from app.accounts.tables import audit_log
-from app.db import Tx
+from app.db import Tx, leave_witness
 from app.http import Page
 from app.ids import first_id, new_id
+
+_PROBE: Final = """
+INSERT INTO audit_log (id, at, actor, action, object_id) VALUES ($1, now(), '', '', '')
+ON CONFLICT DO NOTHING RETURNING id
+"""
 
 
 async def write(
@@ -26,14 +31,16 @@ async def write(
     after: Mapping[str, Any] | None,
     now: datetime,
 ) -> None:
-    """Add one entry, in the transaction of the change itself.
+    """Add one entry, in the transaction of the change itself, of which it is the witness.
 
     `action` is a thing and a participle (`team.created`, `quota.changed`), `object_id` the id as it is shown.
     `before` is null for what is new. Neither may hold a secret or a hash; Decimals are written as strings.
     """
+    entry_id = new_id(now)
+    leave_witness(tx, _PROBE, entry_id)
     await tx.execute(
         insert(audit_log).values(
-            id=new_id(now),
+            id=entry_id,
             at=now,
             actor=actor.name,
             action=action,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the supervisor of workers carries nothing of the applicatio
 
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than nginx keeps an idle connection to us: it never writes into a closed one
-_DRAIN_SECONDS: Final = 4  # for open answers; what is on its way to fal has 5 more, and docker stop waits for 10
+_DRAIN_SECONDS: Final = 4  # for open answers; docker stop waits for 10, and closing down takes its time after that
 _WORKER_ANSWERS_WITHIN_SECONDS: Final = 15
 
 
@@ -31,7 +31,7 @@ def uvicorn_config(app: Any, settings: Settings, *, workers: int = 1) -> uvicorn
         factory=isinstance(app, str),
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http="app.web.connection:Connection",
         ws="none",
         lifespan="on",
         interface="asgi3",

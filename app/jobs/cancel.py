@@ -4,6 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from app.accounts.callers import Caller, RoleForbidden, acting
+from app.db import CommitUnknown, is_database_away
 from app.jobs import causes
 from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.rooms import Rooms
@@ -38,26 +39,43 @@ async def cancel_job(rooms: Rooms, caller: Caller, job_id: UUID) -> tuple[int, s
     """The HTTP status and the Job: 200 when it is canceled, 202 when that was asked of fal.
 
     Raises NotFound, RoleForbidden (finance reads, it does not cancel) JobEnded (succeeded or
-    failed) or Unavailable.
+    failed), CommitUnknown or Unavailable.
     """
+    unknown: CommitUnknown | None = None
     for _ in range(_TRIES):
-        async with rooms.wiring.db.plain() as plain:
-            row = await plain.fetchrow(_LOOK, job_id, caller.user_id, caller.role, caller.team_id)
-        if row is None:
-            raise NotFound(NOT_FOUND_DETAIL)
-        if caller.role == "finance" and row["user_id"] != caller.user_id:
-            raise RoleForbidden(("lead", "admin"), "Finance reads jobs of all and cancels its own only.")
-        if row["status"] == "canceled":
-            return 200, row["body"]
-        if row["status"] in {"succeeded", "failed"}:
-            raise JobEnded(f"The job has {row['status']}; there is nothing left to cancel.", job_status=row["status"])
-        if row["status"] == "queued":
-            await rooms.endings.end(causes.canceled_while_queued(job_id, by=acting(caller).name))
+        try:
+            done = await _try_to_cancel(rooms, caller, job_id)
+        except CommitUnknown as lost:
+            unknown = lost  # the next try looks what became of it
             continue
-        async with rooms.wiring.db.begin_plain() as plain:
-            body = await plain.fetchval(_REMEMBER, job_id, rooms.wiring.clock())
-        if body is not None:
-            rooms.hub.announce([job_id])
-            rooms.tracker.loop.wake()
-            return 202, body
-    raise Unavailable("The job keeps moving just now. Send the same request again in a moment.")
+        except Exception as error:
+            if unknown is not None and is_database_away(error):
+                raise unknown from error
+            raise
+        if done is not None:
+            return done
+    raise unknown or Unavailable("The job keeps moving just now. Send the same request again in a moment.")
+
+
+async def _try_to_cancel(rooms: Rooms, caller: Caller, job_id: UUID) -> tuple[int, str] | None:
+    """None: it has moved meanwhile, so look again."""
+    async with rooms.wiring.db.plain() as plain:
+        row = await plain.fetchrow(_LOOK, job_id, caller.user_id, caller.role, caller.team_id)
+    if row is None:
+        raise NotFound(NOT_FOUND_DETAIL)
+    if caller.role == "finance" and row["user_id"] != caller.user_id:
+        raise RoleForbidden(("lead", "admin"), "Finance reads jobs of all and cancels its own only.")
+    if row["status"] == "canceled":
+        return 200, row["body"]
+    if row["status"] in {"succeeded", "failed"}:
+        raise JobEnded(f"The job has {row['status']}; there is nothing left to cancel.", job_status=row["status"])
+    if row["status"] == "queued":
+        await rooms.endings.end(causes.canceled_while_queued(job_id, by=acting(caller).name))
+        return None
+    async with rooms.wiring.db.begin_plain() as plain:
+        body = await plain.fetchval(_REMEMBER, job_id, rooms.wiring.clock())
+    if body is None:
+        return None
+    rooms.hub.announce([job_id])
+    rooms.tracker.loop.wake()
+    return 202, body

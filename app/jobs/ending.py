@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import Plain
+from app.db import CommitUnknown, Plain
 from app.deliveries.outbox import sql_store_deliveries, store_deliveries
 from app.ids import show
 from app.jobs.group import Group
@@ -97,8 +97,12 @@ class Endings:
     async def _run(self, batch: Sequence[Ending]) -> Sequence[bool | Exception]:
         first = {ending.job_id: ending for ending in reversed(batch)}
         now = self._wiring.clock()
-        async with self._wiring.db.begin_plain() as plain:
-            ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
+        try:
+            async with self._wiring.db.begin_plain() as plain:
+                ended = await end_jobs(plain, list(first.values()), wiring=self._wiring, now=now)
+        except CommitUnknown:
+            self._announce(list(first))  # those who wait look for themselves
+            raise
         self._announce(list(ended))
         if any(one.has_delivery for one in ended.values()):
             self._wake_sender()

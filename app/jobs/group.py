@@ -4,11 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from prometheus_client import Histogram
 
 from app.db import is_database_away
+
+PATIENCE_SECONDS: Final = 4.0
+_AGAIN_SECONDS: Final = 0.5
 
 Member = TypeVar("Member")
 Outcome = TypeVar("Outcome")
@@ -19,7 +22,8 @@ class Group(Generic[Member, Outcome]):
 
     `run` answers one outcome a member; an Exception among the outcomes is that member's own. When a run raises for
     a reason other than the database being away, its members are run again one by one, so that one that cannot be
-    served does not take the others with it.
+    served does not take the others with it. While a run takes longer than `PATIENCE_SECONDS` the database is locked
+    or silent: those who wait for the next one are told so (TimeoutError); nothing was done for them.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Group(Generic[Member, Outcome]):
         self._sizes = sizes
         self._waiting: deque[tuple[Member, asyncio.Future[Outcome]]] = deque()
         self._runner: asyncio.Task[None] | None = None
+        self._impatience: asyncio.TimerHandle
 
     async def __call__(self, member: Member) -> Outcome:
         """This member's outcome, or its exception. A caller that gives up does not undo what was run."""
@@ -49,7 +54,18 @@ class Group(Generic[Member, Outcome]):
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             if self._sizes is not None:
                 self._sizes.observe(len(batch))
-            await self._serve(batch)
+            self._impatience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._send_away)
+            try:
+                await self._serve(batch)
+            finally:
+                self._impatience.cancel()
+
+    def _send_away(self) -> None:
+        self._impatience = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._send_away)
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(TimeoutError("the database does not answer"))
 
     async def _serve(self, batch: Sequence[tuple[Member, asyncio.Future[Outcome]]]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Final
@@ -21,6 +22,7 @@ from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
 from app.jobs.receive import Receiver
+from app.jobs.seats import Seats
 from app.jobs.standing import Standing
 from app.jobs.strays import Strays
 from app.jobs.submit import Submits
@@ -31,7 +33,9 @@ from app.wiring import Wiring
 
 log = logging.getLogger("falgate.jobs")
 
-_STOP_WITHIN_SECONDS: Final = 5.0
+_STOP_WITHIN_SECONDS: Final = 6.5  # from the signal: docker kills after 10
+_STOP_AT_LEAST_SECONDS: Final = 1.0
+_LEAVE_WITHIN_SECONDS: Final = 0.5
 _TELL_WITHIN_SECONDS: Final = 0.5
 
 
@@ -56,7 +60,9 @@ class Rooms:
         self.standing = Standing(wiring, self.hub)
         self.balance = BalanceWatch(wiring)
         self.lost = LostAnswers(wiring, self.hub, self.endings)
+        self.seats = Seats()
         self.stopping = asyncio.Event()
+        self._stop_by = 0.0
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
         self._folding = Loop("folding", self._fold, places=1, rest_seconds=600.0)
         self._tasks: list[asyncio.Task[None]] = []
@@ -87,20 +93,25 @@ class Rooms:
         self._tasks = [asyncio.create_task(task) for task in running]
 
     def release_waiting(self) -> None:
-        """Let everybody go who waits for a job or follows one: the server is about to end."""
+        """The server is about to end: claim nothing more, and let everybody go who waits for a job or follows one."""
+        if not self.stopping.is_set():
+            self._stop_by = time.monotonic() + _STOP_WITHIN_SECONDS
         self.stopping.set()
+        for loop in self._loops:
+            loop.leave()
         self.hub.wake_all()
 
     async def stop(self) -> None:
         """Claim nothing more, let what is under way end for a few seconds, then stop."""
-        self.stopping.set()
-        self.hub.wake_all()
-        await asyncio.gather(*(loop.stop(within_seconds=_STOP_WITHIN_SECONDS) for loop in self._loops))
+        self.release_waiting()
+        seconds = max(_STOP_AT_LEAST_SECONDS, self._stop_by - time.monotonic())
+        await asyncio.gather(*(loop.stop(within_seconds=seconds) for loop in self._loops))
         with suppress(TimeoutError):
             await asyncio.wait_for(self.hub.tell(), _TELL_WITHIN_SECONDS)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LEAVE_WITHIN_SECONDS)
 
 
 def rooms_of(request: Request) -> Rooms:

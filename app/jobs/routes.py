@@ -4,7 +4,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from fastapi.sse import EventSourceResponse
 
 from app import logs
 from app.accounts.access import Admin, Calling
@@ -33,6 +32,7 @@ from app.jobs.schema import (
     WAIT,
     answers_job,
 )
+from app.jobs.seats import SeatedResponse
 from app.jobs.wait import stream_events, wait_until_ended
 from app.problems import InvalidInput, NotFound, Problem, responses
 from app.wiring import Wired
@@ -72,6 +72,12 @@ def _submit_route(category: Category) -> None:
         rooms = rooms_of(request)
         secret_hash = _secret_hash(request, rooms)
         submission = await _submission(request, rooms, category, secret_hash)
+        if submission.wait_seconds is None:
+            return await answer(request, rooms, secret_hash, submission)
+        with rooms.seats.taken(secret_hash):
+            return await answer(request, rooms, secret_hash, submission)
+
+    async def answer(request: Request, rooms: Rooms, secret_hash: bytes, submission: Submission) -> Response:
         outcome = await rooms.submits.submit(submission)
         logs.job_id.set(show("job", outcome.job_id))
         headers = {
@@ -131,7 +137,7 @@ _submit_route("image-to-video")
     "/v1/jobs/{id}",  # noqa: FAST003  a plain route reads its own path
     operation_id="get_job",
     summary="Read a job",
-    responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 503),
+    responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 429, 503),
     openapi_extra={"parameters": [JOB_ID, WAIT], "security": [{"key": []}]},
 )
 async def get_job(request: Request) -> Response:
@@ -154,7 +160,8 @@ async def _get_waiting(request: Request, rooms: Rooms, secret_hash: bytes, job_i
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(_asked(rooms, secret_hash, job_id))).body)
     _waits(request)
-    seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
+    with rooms.seats.taken(secret_hash):
+        seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
     return json_response(seen.body, headers=_applied(seen, wait_seconds))
 
 
@@ -180,7 +187,7 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
     "/v1/jobs/{id}/events",  # noqa: FAST003
     operation_id="stream_job_events",
     summary="Follow a job",
-    responses=STREAMED | responses(401, 403, 404, 422, 503),
+    responses=STREAMED | responses(401, 403, 404, 422, 429, 503),
     openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID], "security": [{"key": []}]},
 )
 async def get_events(request: Request) -> Response:
@@ -193,8 +200,9 @@ async def get_events(request: Request) -> Response:
         raise NotFound(NOT_FOUND_DETAIL)
     if seen.is_ended and request.headers.get("last-event-id") == str(seen.version):
         return Response(status_code=204)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(stream_events(rooms, secret_hash, job_id, seen), headers=headers)
+    events = stream_events(rooms, secret_hash, job_id, seen)
+    headers = {"X-Accel-Buffering": "no"}
+    return SeatedResponse(events, seats=rooms.seats, secret_hash=secret_hash, headers=headers)
 
 
 @plain.post("/webhooks/fal/{attempt}", include_in_schema=False)  # noqa: FAST003

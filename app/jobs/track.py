@@ -1,5 +1,6 @@
 """Following jobs at fal: one check a job at a time, on the job's own schedule, whoever is waiting for it."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Coroutine
@@ -85,8 +86,13 @@ class Tracker:
     async def _check(self, job: Followed) -> None:
         logs.job_id.set(show("job", job.job_id))
         try:
-            if job.ref is not None and not self.loop.is_stopping:
+            if self.loop.is_stopping:
+                await self._give_back(job)
+            elif job.ref is not None:
                 await self._ask(job, job.ref)
+        except asyncio.CancelledError:
+            await self._give_back(job)
+            raise
         except Exception as error:
             if not is_database_away(error):
                 await self._unconfirm_if_late(job)  # what cannot be stored must not be followed for ever
@@ -97,6 +103,10 @@ class Tracker:
             if again is not None and _has_news(again, job):
                 self._checking.add(job.job_id)
                 self.loop.start(self._check(again))
+
+    async def _give_back(self, job: Followed) -> None:
+        """Due at once: another process asks."""
+        await self._moves.check_later(job, after_seconds=0)
 
     async def _ask(self, job: Followed, ref: RequestRef) -> None:
         if job.cancel_requested_at is not None and job.attempt_outcome not in _CANCEL_TAKEN:

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.problems import NotFound, all_problems, responses
+from app.web.headers import page_policy
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -63,7 +64,7 @@ async def get_root() -> Response:
 async def get_docs(request: Request) -> HTMLResponse:
     """Every route, with examples that can be sent from the page."""
     root = request.scope.get("root_path", "")
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url=f"{root}/openapi.json",
         title="falgate",
         swagger_js_url=f"{root}/docs/assets/swagger-ui-bundle.js",
@@ -76,6 +77,8 @@ async def get_docs(request: Request) -> HTMLResponse:
             "validatorUrl": None,  # Swagger UI would ask another host
         },
     )
+    page.headers.update(page_policy(bytes(page.body).decode()))
+    return page
 
 
 @router.get("/problems")
@@ -104,12 +107,13 @@ async def get_problem(code: str) -> HTMLResponse:
 
 
 def _page(title: str, body: str) -> HTMLResponse:
-    return HTMLResponse(
+    page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="/docs/assets/favicon.png"><title>{html.escape(title)} · falgate</title>'
         f"<style>{_STYLE}</style></head><body>{body}</body></html>"
     )
+    return HTMLResponse(page, headers=page_policy(page))
 
 
 def _first_paragraph(doc: str | None) -> str:

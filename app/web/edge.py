@@ -1,6 +1,8 @@
-"""The outermost part of every request: its id, the limit of its body, and an answer whatever goes wrong."""
+"""The outermost part of every request: its id, its limits, and an answer whatever goes wrong."""
 
+import asyncio
 import logging
+import math
 import secrets
 import time
 from typing import Final
@@ -10,23 +12,45 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.metrics import Metrics
-from app.problems import BodyTooLarge
+from app.problems import TooManyFailures, Unavailable
+from app.web.bodies import Bodies, Body
+from app.web.failures import Failures
+from app.web.headers import headers_for
+from app.web.patience import Patience, Watch
 
 log = logging.getLogger("falgate")
 
+REQUEST_SECONDS: Final = 60.0
+"""How long a request may last once its body is here, unless it waits for a job: each part of it gives up earlier."""
+
+LONGEST_WAIT_SECONDS: Final = 300
+_COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
+_COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
-_DRAIN_FACTOR: Final = 4
+_ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
+_ANSWERS_ONLY_KEYS: Final = "/v1/"
+_HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_SUCCESSES_BELOW: Final = 300
+_CUT_OFF: Final = (
+    "This was not finished in time, and may or may not have been stored: look before you send it again, or repeat it "
+    "with the same Idempotency-Key."
+)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
     """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, failures: Failures, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._bodies = Bodies(max_body_bytes)
+        self._failures = failures
+        self._watch = Watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102  ASGI
         if scope["type"] != "http":
@@ -35,33 +59,63 @@ class Edge:
         request_id = f"req_{secrets.token_hex(12)}"
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
-        header = (b"x-request-id", request_id.encode())
-        has_begun = False
-        came_at = time.perf_counter()
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                if "is_waiting" not in scope:
-                    seconds = time.perf_counter() - came_at
-                    self._metrics.saw_http(_method(scope), _route(scope), message["status"], seconds)
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
-        if scope["method"] not in {"GET", "HEAD"}:
-            limit = self._limit(scope["path"])
-            receive = _Limited(receive, limit, scope, drain_bytes=self._max_body_bytes * _DRAIN_FACTOR)
+        given = dict(scope["headers"])
+        seconds = _seconds(scope["path"], given)
+        patience = self._watch.begin(seconds)
+        around = _Around(scope, send, request_id, patience, self._metrics)
+        if scope["method"] in _HAVE_NO_BODY:
+            try:
+                await self._answer(scope, receive, around, given)
+            finally:
+                self._watch.end(patience)
+            return
+        limit = self._limit(scope["path"])
+        body = Body(receive, given, limit_bytes=limit, among=self._bodies, patience=patience, then_seconds=seconds)
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._answer(scope, body, around, given)
+        finally:
+            body.release()
+            self._watch.end(patience)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: "_Around", given: dict[bytes, bytes]) -> None:
+        try:
+            credential = given.get(b"authorization")
+            if credential is None or not scope["path"].startswith(_ASK_FOR_KEYS):
+                await self._app(scope, receive, send)
+            else:
+                await self._answer_known(scope, receive, send, credential)
         except ClientDisconnect:
             log.debug("%s %s: the caller hung up before its body was here", scope["method"], scope["path"])
-        except Exception as error:
-            if has_begun:
+        except asyncio.CancelledError:  # it took too long, or the server ends and has waited as long as it may
+            if send.status:
                 raise
-            request = Request(scope)
-            response = await request.app.state.fault(request, error)
-            await response(scope, receive, send_with_id)
+            send.patience.forgive()
+            await self._refuse(scope, receive, send, Unavailable(_CUT_OFF))
+        except (Exception, BaseExceptionGroup) as error:
+            if send.status:
+                raise
+            await self._refuse(scope, receive, send, error)
+
+    async def _answer_known(self, scope: Scope, receive: Receive, send: "_Around", credential: bytes) -> None:
+        """What asks for a key and is given one: too many wrong ones from one address are not looked at."""
+        client = scope.get("client")
+        if seconds := self._failures.refused_seconds(client, credential):
+            raise TooManyFailures(
+                "Too many wrong keys came from this address. Send a right one after the seconds in `Retry-After`.",
+                headers={"Retry-After": str(seconds)},
+            )
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if send.status == _UNAUTHORIZED:
+                self._failures.failed(client, credential)
+            elif 0 < send.status < _SUCCESSES_BELOW and _opens_for_keys_only(scope):
+                self._failures.succeeded(credential)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: BaseException) -> None:
+        request = Request(scope)
+        response = await request.app.state.fault(request, error)
+        await response(scope, receive, send)
 
     def _limit(self, path: str) -> int:
         return self._max_body_bytes if path.startswith(_IMAGE_PATHS) else min(self._max_body_bytes, _SMALL_BODY_BYTES)
@@ -78,40 +132,41 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", "none"))
 
 
-class _Limited:
-    """A request's body that refuses to be longer than allowed, whatever Content-Length says."""
-
-    def __init__(self, receive: Receive, limit: int, scope: Scope, *, drain_bytes: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._drain_bytes = drain_bytes
-        self._received = 0
-        headers = dict(scope["headers"])
-        self._announced = _length(headers.get(b"content-length", b""))
-        self._sends_when_told = headers.get(b"expect", b"").lower() == b"100-continue"
-
-    async def __call__(self) -> Message:
-        if self._announced > self._limit:
-            await self._refuse(is_coming=not self._sends_when_told)
-        message = await self._receive()
-        self._received += len(message.get("body", b""))
-        if self._received > self._limit:
-            await self._refuse(is_coming=message.get("more_body", False))
-        return message
-
-    async def _refuse(self, *, is_coming: bool) -> None:
-        """Read some of the rest first: a client that is still writing would never see the answer."""
-        self._announced = 0
-        while is_coming and self._received <= self._drain_bytes:
-            message = await self._receive()
-            self._received += len(message.get("body", b""))
-            is_coming = message.get("more_body", False)
-        raise BodyTooLarge(
-            f"This route takes a body of at most {self._limit} bytes.",
-            headers={"Connection": "close"},
-            limit_bytes=self._limit,
-        )
+def _seconds(path: str, given: dict[bytes, bytes]) -> float:
+    if path.startswith(_COUNTING_PATHS):
+        return _COUNTING_SECONDS
+    return REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
 
 
-def _length(value: bytes) -> int:
-    return int(value) if value.isdigit() else 0
+def _opens_for_keys_only(scope: Scope) -> bool:
+    """Whether a success there proves the key: a preflight is answered to anybody, as /metrics is without a key."""
+    path: str = scope["path"]
+    return path.startswith(_ANSWERS_ONLY_KEYS) and scope["method"] != "OPTIONS"
+
+
+class _Around:
+    """An ASGI `send` that adds what every answer carries, and knows its status, 0 before it has begun."""
+
+    __slots__ = ("_began", "_id", "_metrics", "_path", "_scope", "_send", "patience", "status")
+
+    def __init__(self, scope: Scope, send: Send, request_id: str, patience: Patience, metrics: Metrics) -> None:
+        self.status = 0
+        self._began = time.perf_counter()
+        self._metrics = metrics
+        self._scope = scope
+        self.patience = patience
+        self._path: str = scope["path"]
+        self._send = send
+        self._id = (b"x-request-id", request_id.encode())
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if "is_waiting" not in self._scope:
+                seconds = time.perf_counter() - self._began
+                self._metrics.saw_http(_method(self._scope), _route(self._scope), self.status, seconds)
+            headers = message["headers"]
+            message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
+            if self.status == _OK and self._path.endswith("/events"):
+                self.patience.last(math.inf)  # a stream lasts as long as its job
+        await self._send(message)

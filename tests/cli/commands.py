@@ -1,4 +1,4 @@
-"""The command `falgate` as a process of its own, with nothing of this machine's environment but PATH."""
+"""The command `falgate` as a process of its own, with nothing of this machine's environment but where programs are."""
 
 import os
 import subprocess
@@ -25,7 +25,8 @@ class Done(NamedTuple):
 
 
 def environment(**settings: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], **settings}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return {**kept, **settings}
 
 
 def real(database_url: str, **settings: str) -> dict[str, str]:

@@ -3,8 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import pytest_asyncio
@@ -14,52 +12,10 @@ from tests.conftest import settings_for
 from tests.gateway import ADMIN, Gateway, run_gateway
 
 from .conftest import fresh_database
+from .line import Line
 from .world import TEXT, refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
-
-
-class Line:
-    """A line to Postgres that can be cut: connections through it break, new ones are refused."""
-
-    def __init__(self, dsn: str) -> None:
-        parts = urlsplit(dsn)
-        host = parse_qs(parts.query)["host"][0] if parts.query else unquote(parts.hostname or "")
-        self._socket = f"{host}/.s.PGSQL.{parts.port or parse_qs(parts.query).get('port', ['5432'])[0]}"
-        self._user = f"{parts.username}:{parts.password}@" if parts.password else f"{parts.username}@"
-        self._name = parts.path
-        self._port = 0
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
-
-    @property
-    def dsn(self) -> str:
-        return f"postgresql://{self._user}127.0.0.1:{self._port}{self._name}"
-
-    async def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0.05)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_unix_connection(self._socket)
-        self._writers |= {writer, far_writer}
-
-        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            with suppress(OSError):
-                while data := await source.read(65536):
-                    target.write(data)
-                    await target.drain()
-            target.close()
-
-        await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
-        self._writers -= {writer, far_writer}
 
 
 @pytest_asyncio.fixture(loop_scope="package")

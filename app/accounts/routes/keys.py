@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query
 
 from app.accounts import keys
 from app.accounts.access import AnyActor, require_role
@@ -18,18 +18,10 @@ router: Final = APIRouter(route_class=JsonRoute, tags=["keys"])
 _KeyPath = Annotated[str, Path(alias="id", examples=["key_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])]
 
 
-async def _keep_nowhere(response: Response) -> None:
-    response.headers["Cache-Control"] = "no-store"
-
-
-_SHOWS_SECRET: Final = [Depends(_keep_nowhere)]
-
-
 @router.post(
     "/v1/keys",
     status_code=201,
     operation_id="create_key",
-    dependencies=_SHOWS_SECRET,
     responses=responses(401, 403, 413, 415, 422, 503),
 )
 async def create_key(
@@ -71,7 +63,6 @@ async def revoke_key(key_id: _KeyPath, actor: AnyActor, wired: Wired) -> None:
 @router.post(
     "/v1/keys/{id}/rotate",
     operation_id="rotate_key",
-    dependencies=_SHOWS_SECRET,
     responses=responses(401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def rotate_key(key_id: _KeyPath, body: KeyRotation, actor: AnyActor, wired: Wired) -> MadeKey:
