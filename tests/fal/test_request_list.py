@@ -147,8 +147,9 @@ async def test_an_empty_list_is_a_list(open_platform: OpenPlatform, body: object
         answer(code, {"error": {"type": "server_error", "message": FAL_KEY}}, headers={"Retry-After": "7"})
         for code in (202, 301, 400, 401, 403, 404, 429, 500, 502)
     ]
+    + [answer(203, page()), answer(500, page())]
     + [answer(200, b"<html>"), answer(200, b'{"items": ['), answer(200, b""), Act(then="reset"), Act(then="close")],
-    ids=range(14),
+    ids=range(16),
 )
 async def test_every_other_answer_is_trouble_and_shows_no_key(open_platform: OpenPlatform, act: Act) -> None:
     async with serving(act) as server:

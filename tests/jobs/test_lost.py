@@ -98,7 +98,9 @@ async def test_a_request_that_another_attempt_has_is_never_given_to_a_second_job
     assert "taken" not in hand.fal.list.calls
 
 
-async def test_a_request_that_another_attempt_gets_meanwhile_is_left_to_it(hand: Hand) -> None:
+async def test_a_request_that_another_attempt_gets_meanwhile_is_left_to_it(
+    hand: Hand, caplog: pytest.LogCaptureFixture
+) -> None:
     lost, other = await hand.lose(), await hand.submit("a ship")
     await hand.name("the-request", lost)
     moves = hand.rooms.lost._moves
@@ -112,6 +114,7 @@ async def test_a_request_that_another_attempt_gets_meanwhile_is_left_to_it(hand:
     moves.accepted = late  # type: ignore[method-assign]
     await hand.look()
     assert [await hand.status(job_id) for job_id in (lost, other)] == ["unconfirmed", "submitted"]
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
 async def test_two_equal_jobs_lost_at_once_stay_for_an_admin(hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
@@ -216,6 +219,7 @@ async def test_what_was_sent_while_the_list_was_read_is_not_mistaken(hand: Hand)
     hand.fal.list.during = another
     await hand.look()
     assert await hand.status(lost) == "unconfirmed"
+    assert "of-the-other" not in hand.fal.list.calls, "it was known by then"
 
 
 # What the list does not name

@@ -88,7 +88,9 @@ async def test_an_answer_lost_after_acceptance_goes_on_through_the_list(scene: S
 
 
 async def test_two_equal_jobs_lost_at_once_both_stay(scene: Scene) -> None:
+    scene.list_lags(10_000_000)
     jobs = [await scene.lose("a boat", accepted=True), await scene.lose("a boat", accepted=True)]
+    scene.list_lags(0)
     await scene.looks()
     assert [await scene.is_(job_id, "unconfirmed") for job_id in jobs] == [True, True]
     await scene.age(timedelta(hours=3))
