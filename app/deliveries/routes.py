@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request
 
 from app.accounts.access import AnyActor, Calling
 from app.accounts.reach import found_id
@@ -17,17 +17,9 @@ from app.wiring import Wired
 router: Final = APIRouter(route_class=JsonRoute, tags=["webhooks"])
 
 
-async def _keep_nowhere(response: Response) -> None:
-    response.headers["Cache-Control"] = "no-store"
-
-
-_SHOWS_SECRET: Final = [Depends(_keep_nowhere)]
-
-
 @router.get(
     "/v1/me/webhook-secret",
     operation_id="get_webhook_secret",
-    dependencies=_SHOWS_SECRET,
     responses=responses(401, 403, 409, 503),
 )
 async def get_webhook_secret(caller: Calling, wired: Wired) -> WebhookSecret:
@@ -40,7 +32,6 @@ async def get_webhook_secret(caller: Calling, wired: Wired) -> WebhookSecret:
 @router.post(
     "/v1/me/webhook-secret/rotate",
     operation_id="rotate_webhook_secret",
-    dependencies=_SHOWS_SECRET,
     responses=responses(401, 403, 409, 503),
 )
 async def rotate_webhook_secret(caller: Calling, wired: Wired) -> WebhookSecret:

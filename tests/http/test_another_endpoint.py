@@ -97,7 +97,7 @@ async def test_one_new_file_is_route_schema_price_and_job(
         }  # fmt: skip
         assert content["examples"]["next-1"]["value"]["model"] == "next-1", "the example asks for its own model"
         schema = document["components"]["schemas"]["NextTextRequestBody"]
-        assert {"prompt", "seconds", "generate_audio", "resolution", "tags", "end_user", "model"} == set(
+        assert {"prompt", "seconds", "generate_audio", "resolution", "tags", "end_user", "model", "webhook_url"} == set(
             schema["properties"]
         )
         assert "model" in schema["required"], "it is not the default"

@@ -165,10 +165,10 @@ async def test_ended_jobs_and_cancels_stay_as_they_are(hand: Hand) -> None:
 async def test_jobs_in_flight_under_another_key_are_counted(hand: Hand) -> None:
     ended = await hand.submit()
     assert await hand.cancel(ended) == 200
+    hand.fal.answer("submit", accepted(), Unknown("ReadTimeout", None))
     for prompt in ("a ship", "a raft"):
         await hand.submit(prompt)
-    hand.fal.answer("submit", accepted(), Unknown("ReadTimeout", None))
-    await hand.send()
+        await hand.send()
     db = hand.gateway.wiring.db
     assert await count_of_other_keys(db, fal_key_id="the-key") == 0
     assert await count_of_other_keys(db, fal_key_id="a-new-key") == 2
