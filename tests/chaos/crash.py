@@ -1,0 +1,265 @@
+"""The crash test: `python -m tests.chaos.crash [--kills 500] [--seed N]` kills a gateway and compares the books.
+
+The sandbox, Postgres and the callers live on; the gateway is born, works until it meets the failpoint that is its turn,
+dies of SIGKILL there, and is born again on the same port and database.
+"""
+
+import argparse
+import asyncio
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from app.cli.migrate import migrate
+from app.catalogue.registry import load_catalogue
+from app.db import Database
+from app.embedded import EmbeddedPostgres
+from app.wiring import utc_now
+from tests.chaos.books import Verdict, compare, reread
+from tests.chaos.callers import ERRANDS, Admin, Callers
+from tests.chaos.failpoints import FAILPOINTS, steps
+from tests.chaos.nursery import Nursery, run_nursery
+from tests.conftest import ADMIN_KEY, FAL_KEY, SECRET_KEY, settings_for
+from tests.gateway import ADMIN, Person
+from tests.sandbox.running import Sandbox, run_sandbox
+
+SPEED: Final = 40.0  # a job takes 0.1 s at the sandbox
+PLACES: Final = 10
+_LIFE_SECONDS: Final = 3.0
+_WITHIN_SECONDS: Final = 60.0
+
+WANTS: Final[dict[str, tuple[str, ...]]] = {
+    "cancel": ("canceled", "slowly"),
+    "put_back": ("refused us", "never started"),
+    "unconfirm": ("garbled", "lost"),
+    "note_attempt": ("refused", "canceled"),
+    "check_later": ("locked later",),
+    "gone": ("forgotten for a while",),
+    "resolve": ("given up",),
+    "strays": ("voided", "voided"),
+    "unconfirm_lost": ("slowly", "well"),
+}
+"""Which errands lead to a failpoint that is not on every job's way, by a part of its name."""
+
+
+@dataclass
+class Report:
+    """What a run came to."""
+
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)
+    from_outside: int = 0
+    met: Counter[str] = field(default_factory=Counter)
+    verdict: Verdict = field(default_factory=Verdict)
+    seconds: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    given_up: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> Iterable[str]:
+        yield f"seed {self.seed}, {self.seconds:.0f} s"
+        yield f"{self.kills.total()} kills at {len(self.kills)} failpoints, {self.from_outside} elsewhere"
+        yield f"{self.verdict.jobs} jobs ({dict(self.ends)}), {self.verdict.requests} fal requests"
+        yield f"{self.given_up} jobs that only an admin could end"
+        yield f"answers to callers: {dict(sorted(self.statuses.items()))}"
+        verdict = self.verdict
+        for kind in ("lost", "started_twice", "charged_wrong", "told_wrong", "ledger"):
+            found: list[str] = getattr(verdict, kind)
+            yield f"{kind.replace('_', ' ')}: {len(found)}"
+            yield from (f"    {line}" for line in found[:20])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Run:
+    """One run on one database and one sandbox."""
+
+    def __init__(self, nursery: Nursery, sandbox: Sandbox, db: Database, person: Person, *, seed: int) -> None:
+        self.report = Report(seed)
+        self._nursery = nursery
+        self._sandbox = sandbox
+        self._db = db
+        self._chance = random.Random(seed)
+        self.callers = Callers(nursery.url, person, sandbox)
+        self._admin = Admin(nursery.url, self.callers)
+
+    async def kill(self, labels: Iterable[str], *, kills: int) -> None:
+        """So many kills, each label in its turn; one that is not met in a life has its turn again later."""
+        turns = deque(labels)
+        lives = 0
+        admin = [asyncio.create_task(work) for work in (self._admin.work(), self._admin.resolve())]
+        self.callers.start(PLACES)
+        try:
+            while self.report.kills.total() < kills and lives < kills * 3:
+                label = turns.popleft()
+                turns.append(label)
+                lives += 1
+                await self._provoke(label)
+                await self._nursery.bear(label, self._chance.choice((1, 1, 2, 3)))
+                died_at = await self._nursery.death(within_seconds=_LIFE_SECONDS)
+                if died_at is None:
+                    self.report.from_outside += 1
+                else:
+                    self.report.kills[died_at] += 1
+        finally:
+            await _end(admin)
+
+    async def close_books(self) -> Report:
+        """Let everything come to its end with a gateway that is left alone, and compare."""
+        await self._nursery.bear()
+        admin = [asyncio.create_task(self._admin.resolve())]
+        try:
+            await self.callers.finish(within_seconds=_WITHIN_SECONDS)
+            await self._strays_end()
+        finally:
+            await _end(admin)
+        await reread(self.callers)
+        await self._nursery.kill()
+        self.report.verdict = await compare(self._db, self._sandbox, self.callers)
+        self.report.met = self._nursery.met
+        self.report.statuses = self.callers.statuses
+        self.report.given_up = sum(
+            told.job_id in self.callers.resolved and told.errand not in {ERRANDS["given up"], ERRANDS["voided"]}
+            for told in self.callers.told
+        )
+        self.report.ends = Counter(told.ended["status"] if told.ended else "none" for told in self.callers.told)
+        return self.report
+
+    async def _provoke(self, label: str) -> None:
+        for part, errands in WANTS.items():
+            if part in label:
+                self.callers.wanted.extend(errands)
+        if "last_used" in label:
+            async with self._db.plain() as plain:
+                await plain.execute("UPDATE keys SET last_used_at = now() - interval '1 day'")
+
+    async def _strays_end(self) -> None:
+        async with asyncio.timeout(_WITHIN_SECONDS):
+            while True:
+                async with self._db.plain() as plain:
+                    if not await plain.fetchval("SELECT count(*) FROM attempts WHERE stray_check_at IS NOT NULL"):
+                        return
+                await asyncio.sleep(0.1)
+
+    async def close(self) -> None:
+        await self.callers.close()
+        await self._admin.close()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+@asynccontextmanager
+async def set_up(folder: Path, postgres: EmbeddedPostgres, *, seed: int, name: str = "chaos") -> AsyncIterator[Run]:
+    """A sandbox, a database, a nursery, and somebody with a key."""
+    postgres.create_database(name)
+    db = Database(postgres.dsn(name))
+    settings = settings_for(postgres.dsn(name))
+    await migrate(db, settings=settings, catalogue=load_catalogue(), now=utc_now())
+    with run_sandbox("--speed", str(SPEED)) as (sandbox, _):
+        environment = {
+            "FAL_KEY": FAL_KEY,
+            "ADMIN_KEY": ADMIN_KEY,
+            "SECRET_KEY": SECRET_KEY,
+            "DATABASE_URL": postgres.dsn(name),
+            "FAL_QUEUE_URL": sandbox.url,
+            "FAL_REST_URL": sandbox.url,
+            "FAL_API_URL": sandbox.url,
+            "PORT": str(free_port()),
+            "POLL_SECONDS": "0.05",
+            "START_SECONDS": "2",
+            "JOB_DEADLINE_SECONDS": "3",
+            "UNCONFIRMED_SECONDS": "1",
+        }
+        async with run_nursery(environment, folder) as nursery:
+            await nursery.bear()
+            person = await _enrol(nursery.url)
+            await nursery.kill()
+            run = Run(nursery, sandbox, db, person, seed=seed)
+            try:
+                yield run
+            finally:
+                await run.close()
+    await db.close()
+
+
+async def _enrol(url: str) -> Person:
+    import httpx
+
+    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False, headers=ADMIN) as http:
+
+        async def make(path: str, **body: object) -> dict[str, str]:
+            answer = await http.post(path, json=body)
+            assert answer.is_success, answer.text
+            return dict(answer.json())
+
+        team = await make("/v1/teams", name="film")
+        user = await make("/v1/users", name="Ann", team_id=team["id"], role="member")
+        key = await make("/v1/keys", name="key", user_id=user["id"])
+        for metric, window, maximum in (
+            ("usd", "day", 100_000),
+            ("seconds", "hour", 1_000_000),
+            ("jobs", "minute", 10_000),
+            ("in_flight", None, 1000),
+        ):
+            for scope, of in (("organization", None), ("user", user["id"])):
+                await make(
+                    "/v1/quotas", scope=scope, scope_id=of, metric=metric, window=window, maximum=maximum
+                )
+        return Person(user["id"], team["id"], key["id"], key["secret"])
+
+
+def all_labels(seed: int) -> list[str]:
+    labels = [step for name in FAILPOINTS for step in steps(name)]
+    random.Random(seed).shuffle(labels)
+    return labels
+
+
+async def run_crashes(folder: Path, postgres: EmbeddedPostgres, *, kills: int, seed: int, labels: list[str]) -> Report:
+    begun = time.monotonic()
+    async with set_up(folder, postgres, seed=seed) as run:
+        await run.kill(labels, kills=kills)
+        report = await run.close_books()
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    given = parser.parse_args()
+    speed = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+    with tempfile.TemporaryDirectory() as folder:
+        with EmbeddedPostgres(Path(folder) / "data", settings=speed) as postgres:
+            report = asyncio.run(
+                run_crashes(
+                    Path(folder), postgres, kills=given.kills, seed=given.seed, labels=all_labels(given.seed)
+                )
+            )
+        print(*report.lines(), sep="\n")
+        print("met in no table:", sorted(set(report.met) - set(all_labels(0))))
+        print("never killed at:", sorted(set(all_labels(0)) - set(report.kills)))
+        log = (Path(folder) / "victims.log").read_text()
+        print(log[-4000:] if "Traceback" in log else log[-600:])
+    return bool(report.verdict.differences)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

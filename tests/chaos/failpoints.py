@@ -1,0 +1,111 @@
+"""Where a gateway is killed: one table, and what follows from it.
+
+A failpoint is a place in the code between two steps of which the first may be done and the second not: the COMMIT of a
+transaction, a call to fal, an answer to a caller. Its name says what is done there and by which function, as
+`victim` computes it while running and `sites` reads it from the source. Every commit and every call in `app/` has a
+line, or a test fails.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+APP: Final = Path(__file__).parents[2] / "app"
+
+FAILPOINTS: Final[dict[str, str]] = {
+    # A job's way in.
+    "commit app.jobs.submit:Submits._run": "jobs accepted: idempotency keys, holds, windows, rows",
+    "commit app.ledger.usage:_create": "the first hold of a window: its row",
+    "answer /v1/text-to-video": "the 202",
+    "answer /v1/jobs/{id}": "a caller reads its job",
+    "answer /v1/jobs/{id}/cancel": "a caller's cancel",
+    "commit app.jobs.cancel:cancel_job": "the cancel of a job that fal may have, remembered",
+    # To fal and back.
+    "commit app.jobs.claims:claim_queued": "`submitting`, and the attempt's row",
+    "fal.submit app.jobs.dispatch:Dispatcher._submit": "the POST",
+    "commit app.jobs.moves:Moves._accept": "fal's answer on its attempt, the job `submitted`",
+    "commit app.jobs.moves:Moves.put_back": "not sent, refused us, or never started: back to `queued`",
+    "commit app.jobs.moves:Moves.unconfirm": "the answer was lost, or the deadline has passed",
+    "commit app.jobs.moves:Moves.note_attempt": "what came of the attempt beside the job's own move",
+    "commit app.jobs.moves:Moves.unconfirm_lost": "jobs whose dispatcher was killed",
+    # Following.
+    "commit app.jobs.claims:claim_followed": "the lease of a check",
+    "fal.status app.jobs.track:Tracker._ask": "where does it stand?",
+    "commit app.jobs.moves:Moves._see": "fal says IN_QUEUE or IN_PROGRESS",
+    "commit app.jobs.moves:Moves.check_later": "nothing was learnt",
+    "commit app.jobs.moves:Moves.gone": "fal does not know it",
+    "fal.cancel app.jobs.track:Tracker._ask_to_cancel": "the caller's cancel, passed on",
+    "fal.result app.jobs.track:Tracker._read_result": "the result",
+    # The end.
+    "commit app.jobs.ending:Endings._run": "the job's end: status, settle or void, windows, spend",
+    "commit app.jobs.resolve:resolve_job": "an admin ends an `unconfirmed` job",
+    "answer /v1/jobs/{id}/resolve": "the admin is told so",
+    # Strays.
+    "commit app.jobs.strays:Strays._turn": "the lease on a stray",
+    "fal.cancel app.jobs.strays:Strays._ask": "a stray is cancelled at fal",
+    "fal.status app.jobs.strays:Strays._ask": "where does the stray stand?",
+    "fal.result app.jobs.strays:Strays._ask": "the stray's result",
+    "commit app.jobs.strays:_book": "its bill as overage",
+    "commit app.accounts.last_used:LastUsed.flush": "when keys were last used",
+    # Administration.
+    "answer (admin)": "an admin is told what was made or changed",
+    "commit app.accounts.routes.teams:create_team": "a team",
+    "commit app.accounts.routes.teams:change_team": "a team renamed or archived",
+    "commit app.accounts.routes.users:create_user": "a user",
+    "commit app.accounts.routes.users:change_user": "a user's role, team or end",
+    "commit app.accounts.routes.keys:create_key": "a key",
+    "commit app.accounts.routes.keys:change_key": "a key renamed",
+    "commit app.accounts.routes.keys:rotate_key": "a key exchanged for another",
+    "commit app.accounts.routes.keys:revoke_key": "a key's end",
+    "commit app.ledger.routes:create_quota": "a quota, its windows filled from entries",
+    "commit app.ledger.routes:change_quota": "a quota's maximum",
+    "commit app.ledger.routes:delete_quota": "a quota's end",
+    "commit app.ledger.routes:create_price": "a price to come",
+    "commit app.ledger.routes:delete_price": "a price that never came",
+}
+
+NOT_KILLED: Final[dict[str, str]] = {
+    "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
+    "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
+    "commit app.ledger.audit:audit": "reads",
+    "commit app.cli.migrate:migrate": "before there is a gateway",
+    "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
+    "commit app.cli.keys:_work": "a command of its own, not the gateway",
+}
+"""Commits in the source at which no gateway is killed, each with its reason."""
+
+_COMMITS: Final = {"begin", "begin_plain"}
+_FAL_CALLS: Final = {"submit", "status", "result", "cancel"}
+_STEPS: Final = {"commit": ("before", "after"), "fal.submit": ("before", "sent", "after")}
+
+
+def steps(name: str) -> list[str]:
+    """The moments of a failpoint: before and after it; of the POST also when its last byte has gone out."""
+    kind = name.partition(" ")[0]
+    return [f"{when} {name}" for when in _STEPS.get(kind, ("before", "after"))]
+
+
+def sites() -> set[str]:
+    """The names of every commit and call to fal that stands in the source."""
+    found: set[str] = set()
+    for path in sorted(APP.rglob("*.py")):
+        module = ".".join(path.relative_to(APP.parent).with_suffix("").parts).removesuffix(".__init__")
+        if not module.startswith(("app.sandbox", "app.db")):
+            found.update(f"{what} {module}:{name}" for what, name in _calls(ast.parse(path.read_text()), ""))
+    return found
+
+
+def _calls(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from _calls(child, f"{name}.{child.name}" if name else child.name)
+            continue
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
+            holder = child.func.value
+            of = holder.attr if isinstance(holder, ast.Attribute) else holder.id if isinstance(holder, ast.Name) else ""
+            if child.func.attr in _COMMITS and of in {"db", "_db"}:
+                yield "commit", name
+            elif child.func.attr in _FAL_CALLS and of == "fal":
+                yield f"fal.{child.func.attr}", name
+        yield from _calls(child, name)
