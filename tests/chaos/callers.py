@@ -47,6 +47,13 @@ ERRANDS: Final[dict[str, Errand]] = {
     "locked later": Errand("[locked-later]"),
     "odd status": Errand("[unknown-status]"),
     "lost": Errand("[lost]"),
+    "lost, not told": Errand("[lost] [no-webhook]"),
+    "lost and canceled": Errand("[lost] [no-webhook]", cancels=True),
+    "told before the answer": Errand("[late-answer]"),
+    "not told": Errand("[no-webhook]"),
+    "told half": Errand("[bare-webhook] [quick]"),
+    "not there and canceled": Errand("[dropped]", cancels=True),
+    "forgotten": Errand("[forgotten] [no-webhook]"),
     "garbled": Errand("[garbled]"),
     "lost once, not there": Errand("[quick]", fault=("submit", "reset", 1)),
     "refused us": Errand("[quick]", fault=("submit", "429", 2)),
@@ -103,7 +110,7 @@ class Callers:
         self._open = asyncio.Event()
         self._open.set()
         self._stopping = False
-        self._submitting = 0
+        self._writing = 0
         self._tasks: set[asyncio.Task[None]] = set()
         limits = httpx.Limits(max_connections=40, max_keepalive_connections=20)
         self._http = httpx.AsyncClient(base_url=url, timeout=10, trust_env=False, limits=limits)
@@ -112,9 +119,9 @@ class Callers:
         self._tasks = {asyncio.create_task(self._work()) for _ in range(places)}
 
     async def pause(self) -> None:
-        """No new submits; returns once none is without its answer."""
+        """Nothing new is asked for; returns once no submit and no cancel is without its answer."""
         self._open.clear()
-        while self._submitting:
+        while self._writing:
             await asyncio.sleep(0.01)
 
     def resume(self) -> None:
@@ -166,13 +173,13 @@ class Callers:
                 prompt=f"<{told.number}>",
                 accepted=told.errand.accepted,
             )
-        self._submitting += 1
+        self._writing += 1
         try:
             answer = await self.ask_until_answered(
                 "POST", PATH, json={"prompt": told.prompt, **self._fields}, key=told.key
             )
         finally:
-            self._submitting -= 1
+            self._writing -= 1
         if answer.status_code not in {200, 202}:
             self.wrong.append(f"{told.key} was answered {answer.status_code} {answer.text}")
             return
@@ -189,8 +196,10 @@ class Callers:
                 self.wrong.append(f"{told.job_id} ({told.prompt}) was answered {answer.status_code} {answer.text}")
                 return True
             self.hear(told, answer.json())
-            if told.errand.cancels and poll % 4 == 2 and told.ended is None:
+            if told.errand.cancels and poll % 4 == 2 and told.ended is None and self._open.is_set():
+                self._writing += 1
                 answer = await self.ask_until_answered("POST", f"/v1/jobs/{told.job_id}/cancel")
+                self._writing -= 1
                 told.cancels.append(answer.status_code)
         return told.ended is not None
 
@@ -227,7 +236,7 @@ class Admin:
     """What an admin does meanwhile: each step once whatever becomes of it, so a kill in between loses the rest."""
 
     def __init__(self, url: str, callers: Callers) -> None:
-        self.patience_seconds = 8.0
+        self.patience_seconds = 25.0
         self._callers = callers
         self._turn = 0
         self._http = httpx.AsyncClient(base_url=url, timeout=10, trust_env=False, headers=ADMIN)

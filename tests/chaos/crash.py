@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import random
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from app.catalogue.registry import load_catalogue
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.wiring import utc_now
+from tests.chaos.backup import dump, restore
 from tests.chaos.books import Verdict, compare, reread
 from tests.chaos.callers import ERRANDS, Admin, Callers
 from tests.chaos.failpoints import FAILPOINTS, steps
@@ -34,12 +36,18 @@ from tests.sandbox.running import Sandbox, run_sandbox
 SPEED: Final = 40.0  # a job takes 0.1 s at the sandbox
 PLACES: Final = 10
 _LIFE_SECONDS: Final = 3.0
+_QUEUEING_SECONDS: Final = 0.4
+_DUMP_AGE_SECONDS: Final = 1.0  # START_SECONDS is 2 instead of 3600 here: five minutes would be 0.2
 _WITHIN_SECONDS: Final = 60.0
 
 WANTS: Final[dict[str, tuple[str, ...]]] = {
     "cancel": ("canceled", "slowly"),
     "put_back": ("refused us", "never started"),
     "unconfirm": ("garbled", "lost"),
+    "lost": ("lost, not told", "lost once, not there"),
+    "note_absent": ("not there and canceled",),
+    "gone:": ("forgotten",),
+    "receive": ("told before the answer", "well"),
     "note_attempt": ("refused", "canceled"),
     "check_later": ("locked later",),
     "gone": ("forgotten for a while",),
@@ -61,14 +69,18 @@ class Report:
     verdict: Verdict = field(default_factory=Verdict)
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
-    given_up: int = 0
+    given_up: Counter[str] = field(default_factory=Counter)
+    restores: int = 0
+    recovered: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> Iterable[str]:
         yield f"seed {self.seed}, {self.seconds:.0f} s"
         yield f"{self.kills.total()} kills at {len(self.kills)} failpoints, {self.from_outside} elsewhere"
         yield f"{self.verdict.jobs} jobs ({dict(self.ends)}), {self.verdict.requests} fal requests"
-        yield f"{self.given_up} jobs that only an admin could end"
+        yield f"{self.given_up.total()} jobs that only an admin could end: {dict(self.given_up)}"
+        yield f"{self.restores} restores"
+        yield from (f"    {line}" for line in self.recovered)
         yield f"answers to callers: {dict(sorted(self.statuses.items()))}"
         verdict = self.verdict
         for kind in ("lost", "started_twice", "charged_wrong", "told_wrong", "ledger"):
@@ -85,53 +97,116 @@ def free_port() -> int:
 class Run:
     """One run on one database and one sandbox."""
 
-    def __init__(self, nursery: Nursery, sandbox: Sandbox, db: Database, person: Person, *, seed: int) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        sandbox: Sandbox,
+        postgres: EmbeddedPostgres,
+        db: Database,
+        person: Person,
+        *,
+        folder: Path,
+        seed: int,
+    ) -> None:
         self.report = Report(seed)
+        self._postgres = postgres
+        self._folder = folder
         self._nursery = nursery
         self._sandbox = sandbox
         self._db = db
         self._chance = random.Random(seed)
         self.callers = Callers(nursery.url, person, sandbox)
         self._admin = Admin(nursery.url, self.callers)
+        self._admins: list[asyncio.Task[None]] = []
 
-    async def kill(self, labels: Iterable[str], *, kills: int) -> None:
+    async def kill(self, labels: Iterable[str], *, kills: int, restores: int) -> None:
         """So many kills, each label in its turn; one that is not met in a life has its turn again later."""
         turns = deque(labels)
+        restore_at = {kills * (number + 1) // (restores + 1) for number in range(restores)}
         lives = 0
-        admin = [asyncio.create_task(work) for work in (self._admin.work(), self._admin.resolve())]
+        self._begin_admin()
         self.callers.start(PLACES)
-        try:
-            while self.report.kills.total() < kills and lives < kills * 3:
-                label = turns.popleft()
-                turns.append(label)
-                lives += 1
-                await self._provoke(label)
-                await self._nursery.bear(label, self._chance.choice((1, 1, 2, 3)))
-                died_at = await self._nursery.death(within_seconds=_LIFE_SECONDS)
-                if died_at is None:
-                    self.report.from_outside += 1
-                else:
-                    self.report.kills[died_at] += 1
-        finally:
-            await _end(admin)
+        while self.report.kills.total() < kills and lives < kills * 3:
+            lives += 1
+            await self._kill_at(turns)
+            if self.report.kills.total() in restore_at:
+                restore_at.remove(self.report.kills.total())
+                await self._restore(turns)
+        await self._end_admin()
+
+    async def _kill_at(self, turns: deque[str]) -> None:
+        label = turns.popleft()
+        await self._provoke(label)
+        await self._nursery.bear(label, self._chance.choice((1, 1, 2, 3)))
+        died_at = await self._nursery.death(within_seconds=_LIFE_SECONDS)
+        if died_at is None:
+            self.report.from_outside += 1
+            turns.append(label)
+        else:
+            self.report.kills[died_at] += 1
+            turns.append(label)
+
+    async def _restore(self, turns: deque[str]) -> None:
+        """Go on from a dump that has missed what fal and the callers know: sends, answers, ends, two more kills.
+
+        Nothing is asked for in between: that no dump can know.
+        """
+        await self._end_admin()
+        await asyncio.to_thread(self._sandbox.set_fault, call="submit", fault="429")
+        await self._nursery.bear()
+        await asyncio.sleep(_QUEUEING_SECONDS)  # so that some are `queued` in the dump
+        await self.callers.pause()
+        file, url = self._folder / "dump", self._nursery.environment["DATABASE_URL"]
+        await asyncio.to_thread(dump, url, file)
+        await asyncio.to_thread(self._sandbox.http.delete, "/_sandbox/faults")
+        await asyncio.sleep(_DUMP_AGE_SECONDS)
+        await self._nursery.kill()
+        for _ in range(2):
+            await self._kill_at(turns)
+        await self._db.close()
+        await asyncio.to_thread(restore, self._postgres, url, file)
+        await asyncio.to_thread(self._recover)
+        self.callers.age += 1
+        self.report.restores += 1
+        self.callers.resume()
+        self._begin_admin()
+
+    def _recover(self) -> None:
+        command = [sys.executable, "-m", "app.cli", "recover"]
+        environment = self._nursery.environment
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=self._folder)
+        assert done.returncode == 0, done.stderr
+        self.report.recovered.append(done.stdout.splitlines()[0])
+
+    def _begin_admin(self) -> None:
+        self._admins = [asyncio.create_task(work) for work in (self._admin.work(), self._admin.resolve())]
+
+    async def _end_admin(self) -> None:
+        tasks, self._admins = self._admins, []
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
 
     async def close_books(self) -> Report:
         """Let everything come to its end with a gateway that is left alone, and compare."""
         await self._nursery.bear()
-        admin = [asyncio.create_task(self._admin.resolve())]
+        self._admins = [asyncio.create_task(self._admin.resolve())]
         try:
             await self.callers.finish(within_seconds=_WITHIN_SECONDS)
             await self._strays_end()
         finally:
-            await _end(admin)
+            await self._end_admin()
         await reread(self.callers)
         await self._nursery.kill()
         self.report.verdict = await compare(self._db, self._sandbox, self.callers)
         self.report.met = self._nursery.met
         self.report.statuses = self.callers.statuses
-        self.report.given_up = sum(
-            told.job_id in self.callers.resolved and told.errand not in {ERRANDS["given up"], ERRANDS["voided"]}
+        self.report.given_up = Counter(
+            told.errand.words
             for told in self.callers.told
+            if told.job_id in self.callers.resolved and told.errand not in {ERRANDS["given up"], ERRANDS["voided"]}
         )
         self.report.ends = Counter(told.ended["status"] if told.ended else "none" for told in self.callers.told)
         return self.report
@@ -153,16 +228,9 @@ class Run:
                 await asyncio.sleep(0.1)
 
     async def close(self) -> None:
+        await self._end_admin()
         await self.callers.close()
         await self._admin.close()
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            raise outcome
 
 
 @asynccontextmanager
@@ -173,6 +241,7 @@ async def set_up(folder: Path, postgres: EmbeddedPostgres, *, seed: int, name: s
     settings = settings_for(postgres.dsn(name))
     await migrate(db, settings=settings, catalogue=load_catalogue(), now=utc_now())
     with run_sandbox("--speed", str(SPEED)) as (sandbox, _):
+        port = str(free_port())
         environment = {
             "FAL_KEY": FAL_KEY,
             "ADMIN_KEY": ADMIN_KEY,
@@ -180,8 +249,9 @@ async def set_up(folder: Path, postgres: EmbeddedPostgres, *, seed: int, name: s
             "DATABASE_URL": postgres.dsn(name),
             "FAL_QUEUE_URL": sandbox.url,
             "FAL_REST_URL": sandbox.url,
-            "FAL_API_URL": sandbox.url,
-            "PORT": str(free_port()),
+            "FAL_API_URL": f"{sandbox.url}/v1",
+            "PORT": port,
+            "PUBLIC_URL": f"http://127.0.0.1:{port}",
             "POLL_SECONDS": "0.05",
             "START_SECONDS": "2",
             "JOB_DEADLINE_SECONDS": "3",
@@ -191,7 +261,7 @@ async def set_up(folder: Path, postgres: EmbeddedPostgres, *, seed: int, name: s
             await nursery.bear()
             person = await _enrol(nursery.url)
             await nursery.kill()
-            run = Run(nursery, sandbox, db, person, seed=seed)
+            run = Run(nursery, sandbox, postgres, db, person, folder=folder, seed=seed)
             try:
                 yield run
             finally:
@@ -231,10 +301,10 @@ def all_labels(seed: int) -> list[str]:
     return labels
 
 
-async def run_crashes(folder: Path, postgres: EmbeddedPostgres, *, kills: int, seed: int, labels: list[str]) -> Report:
+async def run_crashes(folder: Path, postgres: EmbeddedPostgres, *, kills: int, restores: int, seed: int, labels: list[str]) -> Report:
     begun = time.monotonic()
     async with set_up(folder, postgres, seed=seed) as run:
-        await run.kill(labels, kills=kills)
+        await run.kill(labels, kills=kills, restores=restores)
         report = await run.close_books()
     report.seconds = time.monotonic() - begun
     return report
@@ -243,6 +313,7 @@ async def run_crashes(folder: Path, postgres: EmbeddedPostgres, *, kills: int, s
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--restores", type=int, default=5)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     given = parser.parse_args()
     speed = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -250,7 +321,7 @@ def main() -> int:
         with EmbeddedPostgres(Path(folder) / "data", settings=speed) as postgres:
             report = asyncio.run(
                 run_crashes(
-                    Path(folder), postgres, kills=given.kills, seed=given.seed, labels=all_labels(given.seed)
+                    Path(folder), postgres, kills=given.kills, restores=given.restores, seed=given.seed, labels=all_labels(given.seed)
                 )
             )
         print(*report.lines(), sep="\n")

@@ -41,6 +41,20 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.jobs.ending:Endings._run": "the job's end: status, settle or void, windows, spend",
     "commit app.jobs.resolve:resolve_job": "an admin ends an `unconfirmed` job",
     "answer /v1/jobs/{id}/resolve": "the admin is told so",
+    # Webhooks from fal.
+    "signatures.judge app.jobs.receive:Receiver._verify": "is it fal's? (its keys may have to be fetched)",
+    "commit app.jobs.receive:Receiver._pin": "whose signature counts, learnt from a request that is known",
+    "fal.status app.jobs.receive:Receiver._ask": "does fal name this request to our key?",
+    "commit app.jobs.receive:Receiver._keep": "the webhook kept, the check due at once",
+    "answer /webhooks/fal/{id}": "fal is told that we have it",
+    # Lost answers.
+    "commit app.jobs.lost_rows:claim_endpoints": "whose turn it is to ask fal's list",
+    "platform.requests app.jobs.lost:LostAnswers._decide": "fal's request list",
+    "platform.request app.jobs.lost:LostAnswers._input_of": "the input of one on the list",
+    "platform.request app.jobs.gone:ask_the_list": "one that fal's queue no longer knows",
+    "commit app.jobs.lost_rows:remember_absence": "the list did not name it, once",
+    "commit app.jobs.lost_rows:queue_again": "fal never had it: back to `queued`",
+    "commit app.jobs.lost_rows:note_absent": "fal never had what its caller had cancelled",
     # Strays.
     "commit app.jobs.strays:Strays._turn": "the lease on a stray",
     "fal.cancel app.jobs.strays:Strays._ask": "a stray is cancelled at fal",
@@ -71,12 +85,19 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.ledger.audit:audit": "reads",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
+    "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
     "commit app.cli.keys:_work": "a command of its own, not the gateway",
 }
 """Commits in the source at which no gateway is killed, each with its reason."""
 
 _COMMITS: Final = {"begin", "begin_plain"}
-_FAL_CALLS: Final = {"submit", "status", "result", "cancel"}
+CALLS: Final = {
+    "fal": {"submit", "status", "result", "cancel"},
+    "platform": {"requests", "request"},
+    "signatures": {"judge"},
+}
+"""What goes over the network, by what holds it in `Wiring`."""
+
 _STEPS: Final = {"commit": ("before", "after"), "fal.submit": ("before", "sent", "after")}
 
 
@@ -106,6 +127,6 @@ def _calls(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
             of = holder.attr if isinstance(holder, ast.Attribute) else holder.id if isinstance(holder, ast.Name) else ""
             if child.func.attr in _COMMITS and of in {"db", "_db"}:
                 yield "commit", name
-            elif child.func.attr in _FAL_CALLS and of == "fal":
-                yield f"fal.{child.func.attr}", name
+            elif child.func.attr in CALLS.get(of, ()):
+                yield f"{of}.{child.func.attr}", name
         yield from _calls(child, name)

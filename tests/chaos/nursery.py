@@ -15,8 +15,9 @@ from typing import Any
 class Nursery:
     """One victim at a time, on one port and one database."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, log: Path) -> None:
-        self.url = url
+    def __init__(self, process: asyncio.subprocess.Process, environment: dict[str, str], log: Path) -> None:
+        self.url = f"http://127.0.0.1:{environment['PORT']}"
+        self.environment = environment
         self.log = log
         self.met: Counter[str] = Counter()
         self.died: Counter[str] = Counter()
@@ -91,6 +92,7 @@ class Nursery:
 async def run_nursery(settings: dict[str, str], folder: Path) -> AsyncIterator[Nursery]:
     """A nursery whose victims have these settings (by the names in the environment)."""
     log = folder / "victims.log"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **settings}
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -99,9 +101,9 @@ async def run_nursery(settings: dict[str, str], folder: Path) -> AsyncIterator[N
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **settings},
+            env=environment,
         )
-    nursery = Nursery(process, f"http://127.0.0.1:{settings['PORT']}", log)
+    nursery = Nursery(process, environment, log)
     reading = asyncio.create_task(nursery.read())
     try:
         yield nursery

@@ -28,11 +28,12 @@ from fastapi import FastAPI
 
 from app import db, wiring
 from app.cli.server import Server, listen, uvicorn_config
-from app.fal import Queue, queue
+from app.fal import KeySet, Platform, Queue
 from app.fal.wire import Sending
 from app.logs import set_up_logs
 from app.main import create_app
 from app.settings import Settings, load_settings
+from tests.chaos.failpoints import CALLS
 
 _PASSED_OVER: Final = ("app.db", "app.fal", "contextlib", "sqlalchemy", "asyncio", "tests.chaos")
 _CALLERS: Final = ("/v1/text-to-video", "/v1/jobs", "/webhooks/fal")
@@ -96,8 +97,9 @@ def place() -> str:
 def plant(reaper: Reaper) -> None:
     """Wrap what stands between two steps."""
     _plant_commit(reaper)
-    for call in ("submit", "status", "result", "cancel"):
-        _plant_call(Queue, call, f"fal.{call}", reaper)
+    for holder, called in (("fal", Queue), ("platform", Platform), ("signatures", KeySet)):
+        for call in CALLS[holder]:
+            _plant_call(called, call, f"{holder}.{call}", reaper)
     watch = Sending.__call__
 
     async def mortal_watch(self: Sending, event: str, info: object) -> None:
