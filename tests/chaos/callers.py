@@ -94,9 +94,11 @@ class Told:
 class Callers:
     """So many errands at once, until `stop`; `told` is the callers' book."""
 
-    def __init__(self, url: str, person: Person, sandbox: Sandbox, **fields: Any) -> None:
+    def __init__(
+        self, url: str, person: Person, sandbox: Sandbox, *, errands: Iterator[Errand] | None = None, **fields: Any
+    ) -> None:
         self.told: list[Told] = []
-        self.wanted: deque[str] = deque()
+        self.wanted: deque[Errand] = deque()
         self.wrong: list[str] = []
         self.statuses: Counter[int] = Counter()
         self.resolved: dict[str, str] = {}
@@ -106,7 +108,7 @@ class Callers:
         self._fields = fields
         self.person = person
         self.sandbox = sandbox
-        self._usual: Iterator[str] = itertools.cycle(ERRANDS)
+        self._usual = itertools.cycle(ERRANDS.values()) if errands is None else errands
         self._open = asyncio.Event()
         self._open.set()
         self._stopping = False
@@ -127,11 +129,11 @@ class Callers:
     def resume(self) -> None:
         self._open.set()
 
-    async def finish(self, *, within_seconds: float) -> None:
-        """No new errands; those under way are seen to their end. What has not ended by then is in the book as it is."""
-        self._stopping = True
+    async def finish(self, *, within_seconds: float, stop: bool = True) -> None:
+        """No new errands (unless told otherwise); those under way are seen to their end. What has not ended by then is in the book as it is."""
+        self._stopping = stop
         self._open.set()
-        waiting = set(self._tasks)
+        waiting: set[asyncio.Task[None]] = set(self._tasks)
         deadline = asyncio.get_running_loop().time() + within_seconds
         while waiting and asyncio.get_running_loop().time() < deadline:
             done, _ = await asyncio.wait(waiting, timeout=1)
@@ -151,8 +153,10 @@ class Callers:
     async def _work(self) -> None:
         while not self._stopping:
             await self._open.wait()
-            name = self.wanted.popleft() if self.wanted else next(self._usual)
-            told = Told(len(self.told), ERRANDS[name])
+            errand = self.wanted.popleft() if self.wanted else next(self._usual, None)
+            if errand is None:
+                return
+            told = Told(len(self.told), errand)
             self.told.append(told)
             await self._submit(told)
             if not await self._follow(told, polls=_PARKED_AFTER, every=_POLL_SECONDS):

@@ -218,7 +218,7 @@ class Run:
     async def _provoke(self, label: str) -> None:
         for part, errands in WANTS.items():
             if part in label:
-                self.callers.wanted.extend(errands)
+                self.callers.wanted.extend(ERRANDS[name] for name in errands)
         if "last_used" in label:
             async with self._db.plain() as plain:
                 await plain.execute("UPDATE keys SET last_used_at = now() - interval '1 day'")

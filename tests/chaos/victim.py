@@ -43,6 +43,7 @@ HASTE: Final[dict[str, dict[str, float | object]]] = {
     "app.fal.queue": {"SPARE_SECONDS": 0.5},
     "app.jobs.claims": {"UNCONFIRMED_EVERY_SECONDS": 0.3, "LONGEST_INTERVAL_SECONDS": 0.3},
     "app.jobs.moves": {"UNCONFIRMED_EVERY_SECONDS": 0.3},
+    "app.jobs.doubts": {"TWICE_WITHIN_SECONDS": 2.0},
     "app.jobs.dispatch": {
         "_LEASE_MARGIN_SECONDS": 0.3,
         "_SEND_WITHIN_SECONDS": 0.5,
@@ -160,15 +161,14 @@ class Mortal:
         await self._app(scope, receive, mortal_send)
 
 
-def hasten() -> None:
+def haste(put: Callable[[Any, str, Any], object] = setattr) -> None:
     """Shorten what is waited for; a constant that is no more raises."""
-    for module_name, constants in HASTE.items():
-        module = importlib.import_module(module_name)
-        for name, value in constants.items():
-            if not hasattr(module, name):
-                raise AttributeError(f"{module_name}.{name} has gone")
-            setattr(module, name, value)
-    wiring.Queue = partial(Queue, connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS)  # type: ignore[misc,assignment]
+    for name, constants in HASTE.items():
+        module = importlib.import_module(name)
+        for constant, value in constants.items():
+            getattr(module, constant)
+            put(module, constant, value)
+    put(wiring, "Queue", partial(Queue, connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS))
 
 
 class _Server(Server):
@@ -194,7 +194,7 @@ def _live(app: Mortal, settings: Settings, nursery: int) -> None:
 def main() -> None:
     settings = load_settings(os.environ, env_file=None)
     set_up_logs(level="warning", layout="text", secrets=settings.secrets)
-    hasten()
+    haste()
     reaper = Reaper()
     plant(reaper)
     app = Mortal(create_app(settings), reaper)
