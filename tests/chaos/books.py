@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from app.db import Database
 from app.ledger.audit import audit
 from tests.chaos.callers import ERRANDS, Callers, Told, bill_of
+from tests.chaos.receiver import Delivery, Receiver
 from tests.sandbox.running import Sandbox
 
 _NUMBER: Final = re.compile(r"<(\d+)>")
@@ -52,8 +53,8 @@ def has_run(request: dict[str, Any]) -> bool:
     return request["result_status"] not in {_NOT_STARTED, _CLIENT_CLOSED}
 
 
-async def compare(db: Database, sandbox: Sandbox, callers: Callers) -> Verdict:
-    """Read all three and say where they differ."""
+async def compare(db: Database, sandbox: Sandbox, callers: Callers, receiver: Receiver | None = None) -> Verdict:
+    """Read all three and say where they differ; with a `receiver`, also what it was told."""
     verdict = Verdict(told_wrong=list(callers.wrong))
     verdict.ledger += map(str, await audit(db, zone=ZoneInfo("UTC")))
     at_fal: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -70,6 +71,11 @@ async def compare(db: Database, sandbox: Sandbox, callers: Callers) -> Verdict:
         if told.job_id is None and not jobs and not requests:
             continue  # refused, or never sent
         _compare_one(verdict, callers, told, jobs, requests)
+    if receiver is not None:
+        verdict.told_wrong += receiver.forged
+        for told in callers.told:
+            if told.ended is not None:
+                verdict.told_wrong += _compare_deliveries(told, receiver.by_job[told.ended["id"]], callers)
     verdict.told_wrong += [f"nobody asked for {row['shown']}" for rows in by_number.values() for row in rows]
     verdict.started_twice += [f"nobody asked for {each}" for requests in at_fal.values() for each in requests]
     return verdict
@@ -102,6 +108,20 @@ def _compare_one(
         verdict.told_wrong.append(f"{who}: {job['status']}, at fal {sorted(expected)}")
     if told.ended is not None and told.ended["status"] != job["status"]:
         verdict.told_wrong.append(f"{who}: told {told.ended['status']}, it is {job['status']}")
+
+
+def _compare_deliveries(told: Told, came: list[Delivery], callers: Callers) -> list[str]:
+    """At least one, all with one id and one body (but for a restore, which may make another), the Job as it ended."""
+    who = f"{told.job_id} {told.prompt}"
+    if not came:
+        return [f"{who}: no delivery"]
+    ended = told.ended or {}
+    wrong = [f"{who}: {each.type} but {ended['status']}" for each in came if each.type != f"job.{ended['status']}"]
+    if told.age == callers.age and len({each.id for each in came}) != 1:
+        wrong.append(f"{who}: deliveries {({each.id for each in came})}")
+    if told.age == callers.age and told.errand is not ERRANDS["voided"] and any(each.data != ended for each in came):
+        wrong.append(f"{who}: delivered {came[0].data}, told {ended}")
+    return wrong
 
 
 def _end_at_fal(told: Told, requests: list[dict[str, Any]]) -> set[str]:

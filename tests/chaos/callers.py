@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 
+from tests.chaos.receiver import Receiver
 from tests.gateway import ADMIN, Person
 from tests.sandbox.running import TEXT, Sandbox
 
@@ -239,7 +240,9 @@ class Callers:
 class Admin:
     """What an admin does meanwhile: each step once whatever becomes of it, so a kill in between loses the rest."""
 
-    def __init__(self, url: str, callers: Callers) -> None:
+    def __init__(self, url: str, callers: Callers, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._knows_secret = False
         self.patience_seconds = 25.0
         self._callers = callers
         self._turn = 0
@@ -253,6 +256,8 @@ class Admin:
                 await self._people()
             with suppress(httpx.TransportError, KeyError):
                 await self._money()
+            with suppress(httpx.TransportError, KeyError, IndexError):
+                await self._webhooks()
             await asyncio.sleep(0.2)
 
     async def resolve(self) -> None:
@@ -298,6 +303,18 @@ class Admin:
         await self._do("PATCH", f"/v1/keys/{key}", name="other")
         other = (await self._do("POST", f"/v1/keys/{key}/rotate", grace_seconds=0))["id"]
         await self._do("DELETE", f"/v1/keys/{other}")
+
+    async def _webhooks(self) -> None:
+        """Never two secrets that nobody was told: the one before signs along, no more."""
+        path, headers = "/v1/me/webhook-secret", self._callers.person.headers
+        if self._knows_secret:
+            self._knows_secret = False
+            await self._http.post(f"{path}/rotate", headers=headers)
+        answer = await self._http.get(path, headers=headers)
+        self._receiver.secrets.add(answer.json()["secret"])
+        self._knows_secret = True
+        delivery = (await self._http.get("/v1/deliveries", headers=headers)).json()["data"][0]
+        await self._do("POST", f"/v1/deliveries/{delivery['id']}/redeliver")
 
     async def _money(self) -> None:
         of = {"scope": "team", "scope_id": self._callers.person.team_id, "metric": "usd", "window": "week"}

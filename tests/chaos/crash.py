@@ -29,6 +29,7 @@ from tests.chaos.books import Verdict, compare, reread
 from tests.chaos.callers import ERRANDS, Admin, Callers
 from tests.chaos.failpoints import FAILPOINTS, steps
 from tests.chaos.nursery import Nursery, run_nursery
+from tests.chaos.receiver import Receiver, run_receiver
 from tests.conftest import ADMIN_KEY, FAL_KEY, SECRET_KEY, settings_for
 from tests.gateway import ADMIN, Person
 from tests.sandbox.running import Sandbox, run_sandbox
@@ -104,6 +105,7 @@ class Run:
         postgres: EmbeddedPostgres,
         db: Database,
         person: Person,
+        receiver: Receiver,
         *,
         folder: Path,
         seed: int,
@@ -115,8 +117,9 @@ class Run:
         self._sandbox = sandbox
         self._db = db
         self._chance = random.Random(seed)
-        self.callers = Callers(nursery.url, person, sandbox)
-        self._admin = Admin(nursery.url, self.callers)
+        self.callers = Callers(nursery.url, person, sandbox, webhook_url=receiver.url)
+        self._receiver = receiver
+        self._admin = Admin(nursery.url, self.callers, receiver)
         self._admins: list[asyncio.Task[None]] = []
 
     async def kill(self, labels: Iterable[str], *, kills: int, restores: int) -> None:
@@ -199,12 +202,13 @@ class Run:
         self._admins = [asyncio.create_task(self._admin.resolve())]
         try:
             await self.callers.finish(within_seconds=_WITHIN_SECONDS)
-            await self._strays_end()
+            for what in ("attempts WHERE stray_check_at IS NOT NULL", "deliveries WHERE status = 'pending'"):
+                await self._until_no(what)
         finally:
             await self._end_admin()
         await reread(self.callers)
         await self._nursery.kill()
-        self.report.verdict = await compare(self._db, self._sandbox, self.callers)
+        self.report.verdict = await compare(self._db, self._sandbox, self.callers, self._receiver)
         self.report.met = self._nursery.met
         self.report.statuses = self.callers.statuses
         self.report.given_up = Counter(
@@ -223,11 +227,11 @@ class Run:
             async with self._db.plain() as plain:
                 await plain.execute("UPDATE keys SET last_used_at = now() - interval '1 day'")
 
-    async def _strays_end(self) -> None:
+    async def _until_no(self, what: str) -> None:
         async with asyncio.timeout(_WITHIN_SECONDS):
             while True:
                 async with self._db.plain() as plain:
-                    if not await plain.fetchval("SELECT count(*) FROM attempts WHERE stray_check_at IS NOT NULL"):
+                    if not await plain.fetchval(f"SELECT count(*) FROM {what}"):
                         return
                 await asyncio.sleep(0.1)
 
@@ -256,16 +260,17 @@ async def set_up(folder: Path, postgres: EmbeddedPostgres, *, seed: int, name: s
             "FAL_API_URL": f"{sandbox.url}/v1",
             "PORT": port,
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "WEBHOOK_ALLOW_PRIVATE": "true",
             "POLL_SECONDS": "0.05",
             "START_SECONDS": "2",
             "JOB_DEADLINE_SECONDS": "3",
             "UNCONFIRMED_SECONDS": "1",
         }
-        async with run_nursery(environment, folder) as nursery:
+        async with run_receiver() as receiver, run_nursery(environment, folder) as nursery:
             await nursery.bear()
-            person = await _enrol(nursery.url)
+            person = await _enrol(nursery.url, receiver)
             await nursery.kill()
-            run = Run(nursery, sandbox, postgres, db, person, folder=folder, seed=seed)
+            run = Run(nursery, sandbox, postgres, db, person, receiver, folder=folder, seed=seed)
             try:
                 yield run
             finally:
@@ -273,7 +278,7 @@ async def set_up(folder: Path, postgres: EmbeddedPostgres, *, seed: int, name: s
     await db.close()
 
 
-async def _enrol(url: str) -> Person:
+async def _enrol(url: str, receiver: Receiver) -> Person:
     import httpx
 
     async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False, headers=ADMIN) as http:
@@ -296,7 +301,9 @@ async def _enrol(url: str) -> Person:
                 await make(
                     "/v1/quotas", scope=scope, scope_id=of, metric=metric, window=window, maximum=maximum
                 )
-        return Person(user["id"], team["id"], key["id"], key["secret"])
+        person = Person(user["id"], team["id"], key["id"], key["secret"])
+        receiver.secrets.add((await http.get("/v1/me/webhook-secret", headers=person.headers)).json()["secret"])
+        return person
 
 
 def all_labels(seed: int) -> list[str]:

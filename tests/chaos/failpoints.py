@@ -20,7 +20,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "answer /v1/text-to-video": "the 202",
     "answer /v1/jobs/{id}": "a caller reads its job",
     "answer /v1/jobs/{id}/cancel": "a caller's cancel",
-    "commit app.jobs.cancel:cancel_job": "the cancel of a job that fal may have, remembered",
+    "commit app.jobs.cancel:_try_to_cancel": "the cancel of a job that fal may have, remembered",
     # To fal and back.
     "commit app.jobs.claims:claim_queued": "`submitting`, and the attempt's row",
     "fal.submit app.jobs.dispatch:Dispatcher._submit": "the POST",
@@ -55,6 +55,14 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.jobs.lost_rows:remember_absence": "the list did not name it, once",
     "commit app.jobs.lost_rows:queue_again": "fal never had it: back to `queued`",
     "commit app.jobs.lost_rows:note_absent": "fal never had what its caller had cancelled",
+    # Webhooks to callers.
+    "commit app.deliveries.claims:claim_due": "the lease of a try",
+    "commit app.deliveries.sender:Sender._sign": "a user's first secret",
+    "post.send app.deliveries.sender:Sender._try": "the delivery",
+    "commit app.deliveries.claims:store_try": "what the receiver said",
+    "commit app.deliveries.routes:get_webhook_secret": "a secret, made when it is first asked for",
+    "commit app.deliveries.routes:rotate_webhook_secret": "another secret",
+    "commit app.deliveries.routes:redeliver": "once more",
     # Strays.
     "commit app.jobs.strays:Strays._turn": "the lease on a stray",
     "fal.cancel app.jobs.strays:Strays._ask": "a stray is cancelled at fal",
@@ -83,6 +91,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
     "commit app.ledger.audit:audit": "reads",
+    "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
@@ -95,16 +104,17 @@ CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
     "platform": {"requests", "request"},
     "signatures": {"judge"},
+    "post": {"send"},
 }
 """What goes over the network, by what holds it in `Wiring`."""
 
-_STEPS: Final = {"commit": ("before", "after"), "fal.submit": ("before", "sent", "after")}
+_SENT: Final = {"fal.submit", "post.send"}
 
 
 def steps(name: str) -> list[str]:
-    """The moments of a failpoint: before and after it; of the POST also when its last byte has gone out."""
+    """The moments of a failpoint: before and after it; of a POST also when its last byte has gone out."""
     kind = name.partition(" ")[0]
-    return [f"{when} {name}" for when in _STEPS.get(kind, ("before", "after"))]
+    return [f"{when} {name}" for when in ("before", *(["sent"] if kind in _SENT else []), "after")]
 
 
 def sites() -> set[str]:
@@ -125,7 +135,8 @@ def _calls(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
         if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
             holder = child.func.value
             of = holder.attr if isinstance(holder, ast.Attribute) else holder.id if isinstance(holder, ast.Name) else ""
-            if child.func.attr in _COMMITS and of in {"db", "_db"}:
+            of = of.removeprefix("_")
+            if child.func.attr in _COMMITS and of == "db":
                 yield "commit", name
             elif child.func.attr in CALLS.get(of, ()):
                 yield f"{of}.{child.func.attr}", name

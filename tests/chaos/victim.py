@@ -28,6 +28,7 @@ from fastapi import FastAPI
 
 from app import db, wiring
 from app.cli.server import Server, listen, uvicorn_config
+from app.deliveries import claims, post, sender
 from app.fal import KeySet, Platform, Queue
 from app.fal.wire import Sending
 from app.logs import set_up_logs
@@ -35,14 +36,15 @@ from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.chaos.failpoints import CALLS
 
-_PASSED_OVER: Final = ("app.db", "app.fal", "contextlib", "sqlalchemy", "asyncio", "tests.chaos")
-_CALLERS: Final = ("/v1/text-to-video", "/v1/jobs", "/webhooks/fal")
+_PASSED_OVER: Final = ("app.db", "app.fal", "app.deliveries.post", "contextlib", "sqlalchemy", "asyncio", "tests.chaos")
+_CALLERS: Final = ("/v1/text-to-video", "/v1/jobs", "/webhooks/fal/")
 _ID: Final = re.compile(r"(?<=/)(job_[0-9a-f]{32}|(?<=fal/)[^/]+)")
 
-HASTE: Final[dict[str, dict[str, float | object]]] = {
+HASTE: Final[dict[str, dict[str, object]]] = {
     "app.fal.queue": {"SPARE_SECONDS": 0.5},
     "app.jobs.claims": {"UNCONFIRMED_EVERY_SECONDS": 0.3, "LONGEST_INTERVAL_SECONDS": 0.3},
     "app.jobs.moves": {"UNCONFIRMED_EVERY_SECONDS": 0.3},
+    "app.deliveries.retries": {"_STEPS": (0.1, 0.2, 0.4)},
     "app.jobs.doubts": {"TWICE_WITHIN_SECONDS": 2.0},
     "app.jobs.dispatch": {
         "_LEASE_MARGIN_SECONDS": 0.3,
@@ -57,6 +59,7 @@ HASTE: Final[dict[str, dict[str, float | object]]] = {
 
 CONNECT_SECONDS: Final = 0.5
 READ_SECONDS: Final = 0.7
+TRY_SECONDS: Final = 0.6
 
 
 class Reaper:
@@ -98,17 +101,11 @@ def place() -> str:
 def plant(reaper: Reaper) -> None:
     """Wrap what stands between two steps."""
     _plant_commit(reaper)
-    for holder, called in (("fal", Queue), ("platform", Platform), ("signatures", KeySet)):
+    for holder, called in (("fal", Queue), ("platform", Platform), ("signatures", KeySet), ("post", post.Post)):
         for call in CALLS[holder]:
             _plant_call(called, call, f"{holder}.{call}", reaper)
-    watch = Sending.__call__
-
-    async def mortal_watch(self: Sending, event: str, info: object) -> None:
-        await watch(self, event, info)
-        if event == "http11.send_request_body.complete":
-            reaper.pass_by(f"sent fal.submit {place()}")
-
-    Sending.__call__ = mortal_watch  # type: ignore[method-assign]
+    _plant_sent(Sending, "fal.submit", reaper)
+    _plant_sent(post.Sending, "post.send", reaper)
 
 
 def _plant_commit(reaper: Reaper) -> None:
@@ -121,6 +118,17 @@ def _plant_commit(reaper: Reaper) -> None:
         reaper.pass_by(f"after commit {where}")
 
     db._commit = mortal_commit
+
+
+def _plant_sent(watching: Any, what: str, reaper: Reaper) -> None:
+    watch = watching.__call__
+
+    async def mortal_watch(self: Any, event: str, info: object) -> None:
+        await watch(self, event, info)
+        if event == "http11.send_request_body.complete":
+            reaper.pass_by(f"sent {what} {place()}")
+
+    watching.__call__ = mortal_watch
 
 
 def _plant_call(holder: type, name: str, what: str, reaper: Reaper) -> None:
@@ -168,6 +176,11 @@ def haste(put: Callable[[Any, str, Any], object] = setattr) -> None:
         for constant, value in constants.items():
             getattr(module, constant)
             put(module, constant, value)
+    put(sender, "Post", partial(post.Post, try_seconds=TRY_SECONDS))
+    in_sql = f"secs => {claims.LEASE_SECONDS}"
+    if in_sql not in claims._CLAIM:
+        raise AttributeError("the lease of a delivery has gone")
+    put(claims, "_CLAIM", claims._CLAIM.replace(in_sql, f"secs => {2 * TRY_SECONDS}"))
     put(wiring, "Queue", partial(Queue, connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS))
 
 
