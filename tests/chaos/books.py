@@ -100,9 +100,8 @@ def _compare_one(
     billed = sum((bill_of(request, job["quoted_usd"]) for request in requests), Decimal(0))
     if job["booked_usd"] != billed or job["resolved"] != 1:
         ids = [(each["request_id"], each["result_status"], each["billable_units"]) for each in requests]
-        verdict.charged_wrong.append(
-            f"{who}: {job['status']}, {job['resolved']} ends, charged {job['booked_usd']}, fal billed {billed} for {ids}"
-        )
+        booked = f"{job['status']}, {job['resolved']} ends, charged {job['booked_usd']}"
+        verdict.charged_wrong.append(f"{who}: {booked}, fal billed {billed} for {ids}")
     expected = _end_at_fal(told, requests) | ({"failed"} if told.job_id in callers.resolved else set())
     if job["status"] not in expected:
         verdict.told_wrong.append(f"{who}: {job['status']}, at fal {sorted(expected)}")
@@ -118,7 +117,7 @@ def _compare_deliveries(told: Told, came: list[Delivery], callers: Callers) -> l
     ended = told.ended or {}
     wrong = [f"{who}: {each.type} but {ended['status']}" for each in came if each.type != f"job.{ended['status']}"]
     if told.age == callers.age and len({each.id for each in came}) != 1:
-        wrong.append(f"{who}: deliveries {({each.id for each in came})}")
+        wrong.append(f"{who}: deliveries { ({each.id for each in came}) }")
     if told.age == callers.age and told.errand is not ERRANDS["voided"] and any(each.data != ended for each in came):
         wrong.append(f"{who}: delivered {came[0].data}, told {ended}")
     return wrong
@@ -148,9 +147,9 @@ async def reread(callers: Callers) -> None:
             callers.wrong.append(f"{told.job_id} {told.prompt}: {answer.status_code} at the end")
             continue
         now, then = answer.json(), told.ended
-        names = ("status", "output", "charged_usd", "held_usd")
+        names = ["status", "output", "charged_usd", "held_usd"]
         if told.age == callers.age:
-            names += ("error", "finished_at", "fal_request_id", "cancel_requested_at")
+            names += ["error", "finished_at", "fal_request_id", "cancel_requested_at"]
         callers.wrong += [
             f"{told.job_id} {told.prompt}: {name} was {then[name]}, now {now[name]}"
             for name in names

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -96,7 +96,13 @@ class Callers:
     """So many errands at once, until `stop`; `told` is the callers' book."""
 
     def __init__(
-        self, url: str, person: Person, sandbox: Sandbox, *, errands: Iterator[Errand] | None = None, **fields: Any
+        self,
+        urls: Sequence[str],
+        person: Person,
+        sandbox: Sandbox,
+        *,
+        errands: Iterator[Errand] | None = None,
+        **fields: Any,
     ) -> None:
         self.told: list[Told] = []
         self.wanted: deque[Errand] = deque()
@@ -116,7 +122,8 @@ class Callers:
         self._writing = 0
         self._tasks: set[asyncio.Task[None]] = set()
         limits = httpx.Limits(max_connections=40, max_keepalive_connections=20)
-        self._http = httpx.AsyncClient(base_url=url, timeout=10, trust_env=False, limits=limits)
+        self._http = httpx.AsyncClient(timeout=10, trust_env=False, limits=limits)
+        self._urls = itertools.cycle(urls)
 
     def start(self, places: int) -> None:
         self._tasks = {asyncio.create_task(self._work()) for _ in range(places)}
@@ -131,7 +138,7 @@ class Callers:
         self._open.set()
 
     async def finish(self, *, within_seconds: float, stop: bool = True) -> None:
-        """No new errands (unless told otherwise); those under way are seen to their end. What has not ended by then is in the book as it is."""
+        """No new errands (unless told otherwise); those under way are seen to their end, if it comes in time."""
         self._stopping = stop
         self._open.set()
         waiting: set[asyncio.Task[None]] = set(self._tasks)
@@ -157,12 +164,21 @@ class Callers:
             errand = self.wanted.popleft() if self.wanted else next(self._usual, None)
             if errand is None:
                 return
-            told = Told(len(self.told), errand)
-            self.told.append(told)
-            await self._submit(told)
+            told = await self.begin(errand)
             if not await self._follow(told, polls=_PARKED_AFTER, every=_POLL_SECONDS):
                 task = asyncio.create_task(self._follow_on(told))
                 self._tasks.add(task)
+
+    async def begin(self, errand: Errand) -> Told:
+        """Submit it, until there is an answer."""
+        told = Told(len(self.told), errand)
+        self.told.append(told)
+        await self._submit(told)
+        return told
+
+    async def see_ended(self, errand: Errand) -> None:
+        """Submit it, and follow it to its end."""
+        await self._follow(await self.begin(errand), polls=10**6, every=0.05)
 
     async def _follow_on(self, told: Told) -> None:
         await self._follow(told, polls=10**6, every=_PARKED_POLL_SECONDS)
@@ -209,11 +225,11 @@ class Callers:
         return told.ended is not None
 
     async def ask_until_answered(self, method: str, path: str, *, key: str = "", **how: Any) -> httpx.Response:
-        """The same request, until there is an answer that says something."""
+        """The same request, of one replica after the other, until there is an answer that says something."""
         headers = {**self.person.headers, **({"Idempotency-Key": key} if key else {})}
         while True:
             try:
-                answer = await self._http.request(method, path, headers=headers, **how)
+                answer = await self._http.request(method, next(self._urls) + path, headers=headers, **how)
             except httpx.TransportError:
                 await asyncio.sleep(0.03)
                 continue

@@ -9,7 +9,6 @@ Lines on its output: `{"ready": pid}`, `{"met": label}` at the first meeting of 
 the dying, `{"ended": status}` as the parent saw it.
 """
 
-import asyncio
 import importlib
 import json
 import os
