@@ -116,10 +116,13 @@ def _compare_deliveries(told: Told, came: list[Delivery], callers: Callers) -> l
         return [f"{who}: no delivery"]
     ended = told.ended or {}
     wrong = [f"{who}: {each.type} but {ended['status']}" for each in came if each.type != f"job.{ended['status']}"]
-    if told.age == callers.age and len({each.id for each in came}) != 1:
-        wrong.append(f"{who}: deliveries { ({each.id for each in came}) }")
-    if told.age == callers.age and told.errand is not ERRANDS["voided"] and any(each.data != ended for each in came):
-        wrong.append(f"{who}: delivered {came[0].data}, told {ended}")
+    if told.age != callers.age:
+        return wrong
+    lasting = [each for each in came if each.age == callers.age]
+    if len({each.id for each in lasting}) != 1:
+        wrong.append(f"{who}: deliveries { ({each.id for each in lasting}) }")
+    if told.errand is not ERRANDS["voided"] and any(each.data != ended for each in lasting):
+        wrong.append(f"{who}: delivered {lasting[0].data}, told {ended}")
     return wrong
 
 

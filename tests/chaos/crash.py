@@ -186,7 +186,7 @@ class Run:
         await self._db.close()
         await asyncio.to_thread(restore, self._postgres, url, file)
         await asyncio.to_thread(self._recover)
-        self.callers.age += 1
+        self.callers.age = self._receiver.age = self.callers.age + 1
         self.report.restores += 1
         self.callers.resume()
         self._begin_admin()
@@ -277,6 +277,7 @@ async def set_up(
             "FAL_API_URL": f"{sandbox.url}/v1",
             "PORT": port,
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "FAL_CONCURRENCY": str(max(2, pace.places - 2)),
             "WEBHOOK_ALLOW_PRIVATE": "true",
             "POLL_SECONDS": "0.05",
             "START_SECONDS": "2",

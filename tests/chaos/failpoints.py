@@ -22,6 +22,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "answer /v1/jobs/{id}/cancel": "a caller's cancel",
     "commit app.jobs.cancel:_try_to_cancel": "the cancel of a job that fal may have, remembered",
     # To fal and back.
+    "commit app.jobs.standing:Standing.write_places": "places in the queue, a guess",
     "commit app.jobs.claims:claim_queued": "`submitting`, and the attempt's row",
     "fal.submit app.jobs.dispatch:Dispatcher._submit": "the POST",
     "commit app.jobs.moves:Moves._accept": "fal's answer on its attempt, the job `submitted`",
@@ -91,6 +92,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
     "commit app.ledger.audit:audit": "reads",
+    "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",

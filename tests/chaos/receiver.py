@@ -16,6 +16,7 @@ class Delivery(NamedTuple):
     id: str
     type: str
     data: dict[str, Any]
+    age: int
 
 
 class Receiver:
@@ -26,6 +27,8 @@ class Receiver:
         self.forged: list[str] = []
         self.secrets: set[str] = set()
         self.url = ""
+        self.age = 0
+        """As `Callers.age`: what came before the gateway's memory was put back may come again as another."""
         self._came = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,7 +55,7 @@ class Receiver:
             self.forged.append(f"{headers.get('webhook-id')} is not signed with a secret of ours")
             return
         told = json.loads(body)
-        self.by_job[told["data"]["id"]].append(Delivery(headers["webhook-id"], told["type"], told["data"]))
+        self.by_job[told["data"]["id"]].append(Delivery(headers["webhook-id"], told["type"], told["data"], self.age))
 
 
 def _is_signed(secret: str, body: bytes, headers: dict[str, str]) -> bool:

@@ -51,6 +51,7 @@ HASTE: Final[dict[str, dict[str, object]]] = {
         "_LONGEST_BACKOFF_SECONDS": 0.1,
         "_LONGEST_PAUSE_SECONDS": 0.05,
     },
+    "app.jobs.standing": {"_EVERY_SECONDS": 0.2},
     "app.jobs.strays": {"_LONGEST_INTERVAL_SECONDS": 1},
     "app.jobs.track": {"_LONGEST_TROUBLE_SECONDS": 0.2, "_LEASES_EVERY_SECONDS": 0.1},
 }
