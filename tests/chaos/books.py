@@ -132,7 +132,9 @@ def _end_at_fal(told: Told, requests: list[dict[str, Any]]) -> set[str]:
     if not current:
         return {"canceled"} if told.cancels else {"failed"}
     code = current[-1]["result_status"]
-    return {"succeeded"} if code == 200 else {"canceled"} if code == _CLIENT_CLOSED else {"failed"}
+    if code == _CLIENT_CLOSED:
+        return {"canceled"} if told.cancels else {"failed"}  # our watchdog's
+    return {"succeeded"} if code == 200 else {"failed"}
 
 
 def _number(prompt: str) -> int:

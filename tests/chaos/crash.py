@@ -54,6 +54,7 @@ WANTS: Final[dict[str, tuple[str, ...]]] = {
     "gone": ("forgotten for a while",),
     "resolve": ("given up",),
     "strays": ("voided", "voided"),
+    "upstream": ("refused us", "lost once, not there", "well"),
     "unconfirm_lost": ("slowly", "well"),
 }
 """Which errands lead to a failpoint that is not on every job's way, by a part of its name."""
@@ -237,9 +238,11 @@ class Run:
         for part, errands in WANTS.items():
             if part in label:
                 self.callers.wanted.extend(ERRANDS[name] for name in errands)
-        if "last_used" in label:
-            async with self._db.plain() as plain:
+        async with self._db.plain() as plain:
+            if "last_used" in label:
                 await plain.execute("UPDATE keys SET last_used_at = now() - interval '1 day'")
+            if "balance" in label:
+                await plain.execute("UPDATE upstream SET balance_read_at = now() - interval '1 day'")
 
     async def _until_no(self, what: str) -> None:
         async with asyncio.timeout(_WITHIN_SECONDS):
@@ -269,6 +272,7 @@ async def set_up(
         port = str(free_port())
         environment = {
             "FAL_KEY": FAL_KEY,
+            "FAL_ADMIN_KEY": "an-admin-of-fal:its-secret",
             "ADMIN_KEY": ADMIN_KEY,
             "SECRET_KEY": SECRET_KEY,
             "DATABASE_URL": url,
@@ -362,7 +366,8 @@ def main() -> int:
         unknown, spared = set(report.met) - everywhere, everywhere - set(report.kills)
         print("met, and in no table:", *sorted(unknown), sep="\n    ")
         print("never killed at:", *sorted(spared), sep="\n    ")
-        errors = [line for line in (Path(folder) / "victims.log").read_text().splitlines() if " ERROR " in line]
+        log = (Path(folder) / "victims.log").read_text().splitlines()
+        errors = [line for line in log if " ERROR " in line and "fal is degraded" not in line]
         print(f"errors in the victims' log: {len(errors)}", *errors[:10], sep="\n    ")
     is_whole = report.kills.total() >= given.kills and (given.kills < len(everywhere) or not spared)
     return bool(report.verdict.differences or unknown or errors or not is_whole)

@@ -30,6 +30,15 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.jobs.moves:Moves.unconfirm": "the answer was lost, or the deadline has passed",
     "commit app.jobs.moves:Moves.note_attempt": "what came of the attempt beside the job's own move",
     "commit app.jobs.moves:Moves.unconfirm_lost": "jobs whose dispatcher was killed",
+    # Is fal well?
+    "commit app.jobs.upstream:Upstream.leave": "the turn to send a probe",
+    "commit app.jobs.upstream:Upstream._failed": "fal takes no jobs, for every replica",
+    "commit app.jobs.upstream:Upstream._over": "fal takes jobs again",
+    "commit app.jobs.upstream:Upstream._give_back": "there was nothing to probe with",
+    "commit app.jobs.balance:BalanceWatch._claim": "whose turn it is to read the balance",
+    "platform.balance app.jobs.balance:BalanceWatch._read": "the balance",
+    "commit app.jobs.balance:BalanceWatch._read": "the balance kept",
+    "commit app.jobs.ended:fold_ended": "how many ended, counted for /metrics",
     # Following.
     "commit app.jobs.claims:claim_followed": "the lease of a check",
     "fal.status app.jobs.track:Tracker._ask": "where does it stand?",
@@ -91,6 +100,7 @@ FAILPOINTS: Final[dict[str, str]] = {
 NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
+    "commit app.jobs.balance:BalanceWatch._warn_if_low": "whose turn it is to warn, once an hour at most",
     "commit app.ledger.audit:audit": "reads",
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
@@ -104,7 +114,7 @@ NOT_KILLED: Final[dict[str, str]] = {
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
-    "platform": {"requests", "request"},
+    "platform": {"requests", "request", "balance"},
     "signatures": {"judge"},
     "post": {"send"},
 }

@@ -37,11 +37,23 @@ SPEED: Final = 10.0
 PLACES: Final = 8
 SAMPLES: Final = 120
 ENDS_WITHIN_SECONDS: Final = 10.0
-_SETTLE_SECONDS: Final = 300.0
+_SETTLE_SECONDS: Final = 240.0
 _OUTAGE_SECONDS: Final = 2.0
 _MEMORY_GROWS_BY_LESS_THAN: Final = 1.1  # and 8 MiB
 _QUEUE_GROWS_BY_LESS_THAN: Final = 2.0  # and 20
 _NEED_AN_ADMIN: Final = {"given up", "voided"}
+_LOSE_ANSWERS: Final = {
+    "lost",
+    "lost, not told",
+    "lost and canceled",
+    "told before the answer",
+    "garbled",
+    "lost once, not there",
+    "not there and canceled",
+    "refused us",
+}
+"""After each of these the gateway sends no more than one job for a while: most of the time it is to be at work."""
+
 _QUEUES: Final = """
 SELECT count(*) FILTER (WHERE status = 'queued') AS queued,
        count(*) FILTER (WHERE status = 'unconfirmed') AS unconfirmed,
@@ -108,7 +120,9 @@ class Replica:
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
     def errors(self) -> list[str]:
-        return [line for line in self._log.read_text().splitlines() if " ERROR " in line]
+        return [
+            line for line in self._log.read_text().splitlines() if " ERROR " in line and "fal is degraded" not in line
+        ]
 
 
 class Soak:
@@ -210,7 +224,9 @@ async def soak(postgres: EmbeddedPostgres, folder: Path, *, minutes: float) -> b
     url = postgres.dsn()
     db = Database(url)
     await migrate(db, settings=settings_for(url), catalogue=load_catalogue(), now=utc_now())
-    errands = itertools.cycle(errand for name, errand in ERRANDS.items() if name not in _NEED_AN_ADMIN)
+    usual = [errand for name, errand in ERRANDS.items() if name not in _NEED_AN_ADMIN | _LOSE_ANSWERS]
+    rare = [errand for name, errand in ERRANDS.items() if name in _LOSE_ANSWERS]
+    errands = itertools.cycle(usual * 20 + rare)
     with run_sandbox("--speed", str(SPEED)) as (sandbox, _):
         environment = {
             "PATH": os.environ["PATH"],

@@ -49,9 +49,13 @@ HASTE: Final[dict[str, dict[str, object]]] = {
         "_LEASE_MARGIN_SECONDS": 0.3,
         "_SEND_WITHIN_SECONDS": 0.5,
         "_LONGEST_BACKOFF_SECONDS": 0.1,
-        "_LONGEST_PAUSE_SECONDS": 0.05,
     },
     "app.jobs.standing": {"_EVERY_SECONDS": 0.2},
+    "app.jobs.upstream": {
+        "LONGEST_PAUSE_SECONDS": 0.05,
+        "LONGEST_PAUSE_LOST_SECONDS": 0.05,
+        "_NOTHING_TO_SEND_SECONDS": 0.1,
+    },
     "app.jobs.strays": {"_LONGEST_INTERVAL_SECONDS": 1},
     "app.jobs.track": {"_LONGEST_TROUBLE_SECONDS": 0.2, "_LEASES_EVERY_SECONDS": 0.1},
 }
