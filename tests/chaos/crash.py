@@ -156,7 +156,7 @@ class Run:
         await asyncio.to_thread(
             self._sandbox.http.post,
             "/_sandbox/webhooks",
-            json={"enabled": self._chance.random() < 0.5 or "receive" in label},
+            json={"enabled": self._chance.random() < 0.5 or "receive" in label or "webhooks" in label},
         )
         await self.nursery.bear(label, self._chance.choice((1, 1, 2, 3)))
         died_at = await self.nursery.death(within_seconds=self._pace.life_seconds)
