@@ -37,6 +37,7 @@ from tests.gateway import ADMIN, Person
 from tests.sandbox.running import Sandbox, run_sandbox
 
 SPEED: Final = 40.0  # a job takes 0.1 s at the sandbox
+_LIST_LAG_SECONDS: Final = 0.75 * SPEED  # less than UNCONFIRMED_SECONDS, its room
 _QUEUEING_SECONDS: Final = 0.4
 _DUMP_AGE_SECONDS: Final = 1.0  # START_SECONDS is 2 instead of 3600 here: five minutes would be 0.2
 _WITHIN_SECONDS: Final = 60.0
@@ -269,6 +270,7 @@ async def set_up(
     settings = settings_for(url)
     await migrate(db, settings=settings, catalogue=load_catalogue(), now=utc_now())
     with run_sandbox("--speed", str(SPEED)) as (sandbox, _):
+        sandbox.http.post("/_sandbox/list", json={"lag_seconds": _LIST_LAG_SECONDS})
         port = str(free_port())
         environment = {
             "FAL_KEY": FAL_KEY,

@@ -27,6 +27,8 @@ class Receiver:
         self.forged: list[str] = []
         self.secrets: set[str] = set()
         self.url = ""
+        self.is_well = False
+        """Whether every delivery is taken, as one after a long soak has to be."""
         self.age = 0
         """As `Callers.age`: what came before the gateway's memory was put back may come again as another."""
         self._came = 0
@@ -38,11 +40,11 @@ class Receiver:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
             body = await reader.readexactly(int(headers["content-length"]))
             self._came += 1
-            if self._came % 7 == 3:
+            if self._came % 7 == 3 and not self.is_well:
                 writer.write(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             else:
                 self._keep(headers, body)
-                if self._came % 7 != 5:
+                if self._came % 7 != 5 or self.is_well:
                     writer.write(b"HTTP/1.1 204 Fine\r\nconnection: close\r\n\r\n")
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
