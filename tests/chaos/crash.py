@@ -192,6 +192,9 @@ class Run:
         self.report.restores += 1
         self.callers.resume()
         self._begin_admin()
+        for label in [each for each in turns if "recover:" in each]:  # met only soon after a restore
+            turns.remove(label)
+            turns.appendleft(label)
 
     def _recover(self) -> None:
         command = [sys.executable, "-m", "app.cli", "recover"]

@@ -73,6 +73,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.deliveries.routes:get_webhook_secret": "a secret, made when it is first asked for",
     "commit app.deliveries.routes:rotate_webhook_secret": "another secret",
     "commit app.deliveries.routes:redeliver": "once more",
+    "commit app.jobs.recover:ask_again": "after a restore: fal let go of what may have been sent again since the dump",
     # Strays.
     "commit app.jobs.strays:Strays._turn": "the lease on a stray",
     "fal.cancel app.jobs.strays:Strays._ask": "a stray is cancelled at fal",
@@ -107,7 +108,6 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
-    "commit app.jobs.recover:ask_again": "a command of its own; repeated, it does the same",
     "commit app.cli.keys:_work": "a command of its own, not the gateway",
 }
 """Commits in the source at which no gateway is killed, each with its reason."""
