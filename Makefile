@@ -65,6 +65,15 @@ check: lint test ## All checks, then the tests.
 test-slow: install ## The long walks and races, which `make test` leaves out.
 	@$(BIN)/python -m pytest -m slow
 
+.PHONY: chaos
+chaos: install ## 500 kills at every failpoint, five restores, ten deaths of PostgreSQL; the books compared.
+	@$(BIN)/python -m tests.chaos.crash
+	@$(BIN)/python -m pytest -n 0 -m slow tests/chaos/test_postgres.py
+
+.PHONY: soak
+soak: install ## Half an hour of two replicas, faults and restarts (MINUTES=30): does anything grow?
+	@$(BIN)/python -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: bench
 bench: install ## Measure; prints one table, and writes it as JSON.
 	@$(BIN)/python -m tests.bench

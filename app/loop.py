@@ -10,7 +10,7 @@ from app.db import is_database_away
 
 log = logging.getLogger("falgate.loop")
 
-_LONGEST_BACKOFF_SECONDS: Final = 5.0
+_LONGEST_BACKOFF_SECONDS: Final = 2.0  # Postgres that is back finds us at work within 5 s, dispatch and track together
 _UNDO_SECONDS: Final = 0.5
 
 

@@ -137,13 +137,15 @@ class Failed:
     """The model's own error, which ends the job.
 
     `start_deadline`: 504 because it did not start in time, so it never ran. `canceled`: 499
-    `client_cancelled`. `billable` is None when the reply stated no units.
+    `client_cancelled`. `billable` is None when the reply stated no units. `doubtful`: the status body did not speak
+    of a failure, so it may be trouble of fal's in the model's clothes.
     """
 
     error: FalError
     billable: BillableUnits | None
     start_deadline: bool
     canceled: bool
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,7 @@ def _read_failed(reply: Reply, completed: Completed) -> Failed:
         reply.billable,
         start_deadline=reply.code == HTTPStatus.GATEWAY_TIMEOUT and deadline == "user",
         canceled=reply.code == _CLIENT_CLOSED and error.type == "client_cancelled",
+        doubtful=completed.error is None and completed.error_type is None,
     )
 
 

@@ -11,6 +11,7 @@ from app.db import Plain
 from app.fal import Completed, Failed, RequestRef, ResultOutcome, StatusOutcome, Succeeded
 from app.ids import show
 from app.jobs.charges import charge_failure, charge_success
+from app.jobs.doubts import Doubts
 from app.jobs.ending import HELD_COLUMNS, held_of
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Extra, Held, book_extra, lock_windows
@@ -47,6 +48,7 @@ class Strays:
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
         self._following: set[UUID] = set()
+        self._doubts = Doubts()
         settings = wiring.settings
         self._give_up_seconds = settings.start_seconds + settings.job_deadline_seconds + _RESULTS_LIVE_SECONDS
         self.loop = Loop("strays", self._turn, places=_AT_ONCE, rest_seconds=1.0)
@@ -66,6 +68,8 @@ class Strays:
         try:
             ref = RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])
             result = await self._ask(ref)
+            if isinstance(result, Failed) and not self._doubts.are_settled(row["id"], result):
+                return
             if isinstance(result, Succeeded | Failed):
                 await _book(self._wiring, row["id"], row["job_id"], ref.fal_request_id, result)
             elif row["age_seconds"] > self._give_up_seconds:

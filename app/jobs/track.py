@@ -27,6 +27,7 @@ from app.fal import (
 from app.ids import show
 from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
+from app.jobs.doubts import Doubts
 from app.jobs.ending import Endings
 from app.jobs.gone import UNCONFIRMED_EVERY_CHECKS, ask_the_list
 from app.jobs.hub import Hub
@@ -57,6 +58,7 @@ class Tracker:
         self._endings = endings
         self._upstream = upstream
         self._moves = Moves(wiring)
+        self._doubts = Doubts()
         self._checking: set[UUID] = set()
         self._again: dict[UUID, Followed] = {}
         self._troubles = 0
@@ -231,6 +233,8 @@ class Tracker:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):
             case Succeeded() as succeeded:
                 await self._endings.end(causes.succeeded(job, succeeded))
+            case Failed() as failed if not self._doubts.are_settled(job.attempt_id, failed):
+                await self._unconfirm_if_late(job)
             case Failed() as failed if failed.start_deadline:
                 await self._requeue(job)
             case Failed() as failed:

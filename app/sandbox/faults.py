@@ -48,6 +48,13 @@ FAULTS: dict[str, Callable[[Answer], Answer]] = {
     "502-html": lambda _right: _page(502, "Bad Gateway"),
     "503": _fal(503, "No runner could be scheduled", "runner_scheduling_failure"),
     "504-html": lambda _right: _page(504, "Gateway Time-out"),
+    "504-deadline": lambda _right: platform_error(
+        504,
+        "Request timed out before it started",
+        "request_timeout",
+        headers=((b"x-fal-request-timeout-type", b"user"),),
+    ),
+    "odd-status": lambda right: replace(right, body=b'{"status":"PAUSED"}', status=right.status or 200),
     "empty": lambda right: replace(right, body=b"", status=right.status or 200),
     "truncated": lambda right: replace(
         right,

@@ -9,7 +9,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-TARGETS = {"help", "install", "demo", "run", "test", "lint", "check", "test-slow", "bench", "clips", "lock"}
+TARGETS = {
+    "help",
+    "install",
+    "demo",
+    "run",
+    "test",
+    "lint",
+    "check",
+    "test-slow",
+    "chaos",
+    "soak",
+    "bench",
+    "clips",
+    "lock",
+}
 
 
 def make(*arguments: str, folder: Path = ROOT, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from app import wiring
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import Queue
-from app.jobs import dispatch, upstream
+from app.jobs import dispatch, doubts, upstream
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.jobs.hand import Hand, by_hand
@@ -85,6 +85,7 @@ async def swept_hand(module_database_url: str) -> AsyncIterator[Hand]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost answers and pauses are over soon."""
     monkeypatch.setattr(wiring, "Queue", partial(Queue, read_seconds=0.7))
+    monkeypatch.setattr(doubts, "TWICE_WITHIN_SECONDS", 1.0)
     monkeypatch.setattr(upstream, "LONGEST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(upstream, "LONGEST_PAUSE_LOST_SECONDS", 0.02)
     monkeypatch.setattr(dispatch, "_LONGEST_BACKOFF_SECONDS", 0.1)

@@ -21,14 +21,30 @@ DB_PASSWORD = "canary-database-password"
 REFUSED = {"400": "failed", "404-path": "failed", "413": "failed", "422": "failed"}
 REFUSED_US = dict.fromkeys(("401", "403-locked", "404", "404-html", "409", "429"), "succeeded")  # asked again
 LOST = dict.fromkeys(
-    ("202", "307", "408", "500", "502-html", "503", "504-html", "empty", "truncated", "cut", "close", "reset", "hang"),
+    (
+        "202",
+        "307",
+        "408",
+        "500",
+        "502-html",
+        "503",
+        "504-html",
+        "504-deadline",
+        "odd-status",
+        "empty",
+        "truncated",
+        "cut",
+        "close",
+        "reset",
+        "hang",
+    ),
     "unconfirmed",
 )
 SUBMIT = REFUSED | REFUSED_US | LOST | {"slow": "succeeded"}
 """What becomes of a job whose submit meets this fault once."""
 
-RESULT = dict.fromkeys(FAULTS, "succeeded") | dict.fromkeys(("400", "422", "500", "503"), "failed")
-"""Those four name their type in `x-fal-error-type`, or units: such a reply is the model's own, and ends the job."""
+RESULT = dict.fromkeys(FAULTS, "succeeded")
+"""What fal's status does not speak of has to be said twice, a minute apart: by then the fault has passed."""
 
 
 @dataclass(frozen=True)

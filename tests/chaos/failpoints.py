@@ -1,0 +1,156 @@
+"""Where a gateway is killed: one table, and what follows from it.
+
+A failpoint is a place in the code between two steps of which the first may be done and the second not: the COMMIT of a
+transaction, a call to fal, an answer to a caller. Its name says what is done there and by which function, as
+`victim` computes it while running and `sites` reads it from the source. Every commit and every call in `app/` has a
+line, or a test fails.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+APP: Final = Path(__file__).parents[2] / "app"
+
+FAILPOINTS: Final[dict[str, str]] = {
+    # A job's way in.
+    "commit app.jobs.submit:Submits._run": "jobs accepted: idempotency keys, holds, windows, rows",
+    "commit app.ledger.usage:_create": "the first hold of a window: its row",
+    "answer /v1/text-to-video": "the 202",
+    "answer /v1/jobs/{id}": "a caller reads its job",
+    "answer /v1/jobs/{id}/cancel": "a caller's cancel",
+    "commit app.jobs.cancel:cancel_job": "the cancel of a job that fal may have, remembered",
+    # To fal and back.
+    "commit app.jobs.standing:Standing.write_places": "places in the queue, a guess",
+    "commit app.jobs.claims:claim_queued": "`submitting`, and the attempt's row",
+    "fal.submit app.jobs.dispatch:Dispatcher._submit": "the POST",
+    "commit app.jobs.moves:Moves._accept": "fal's answer on its attempt, the job `submitted`",
+    "commit app.jobs.moves:Moves.put_back": "not sent, refused us, or never started: back to `queued`",
+    "commit app.jobs.moves:Moves.unconfirm": "the answer was lost, or the deadline has passed",
+    "commit app.jobs.moves:Moves.note_attempt": "what came of the attempt beside the job's own move",
+    "commit app.jobs.moves:Moves.unconfirm_lost": "jobs whose dispatcher was killed",
+    # Is fal well?
+    "commit app.jobs.upstream:Upstream.leave": "the turn to send a probe",
+    "commit app.jobs.upstream:Upstream._failed": "fal takes no jobs, for every replica",
+    "commit app.jobs.upstream:Upstream._over": "fal takes jobs again",
+    "commit app.jobs.upstream:Upstream._give_back": "there was nothing to probe with",
+    "commit app.jobs.balance:BalanceWatch._claim": "whose turn it is to read the balance",
+    "platform.balance app.jobs.balance:BalanceWatch._read": "the balance",
+    "commit app.jobs.balance:BalanceWatch._read": "the balance kept",
+    "commit app.jobs.ended:fold_ended": "how many ended, counted for /metrics",
+    # Following.
+    "commit app.jobs.claims:claim_followed": "the lease of a check",
+    "fal.status app.jobs.track:Tracker._ask": "where does it stand?",
+    "commit app.jobs.moves:Moves._see": "fal says IN_QUEUE or IN_PROGRESS",
+    "commit app.jobs.moves:Moves.check_later": "nothing was learnt",
+    "commit app.jobs.moves:Moves.gone": "fal does not know it",
+    "fal.cancel app.jobs.track:Tracker._ask_to_cancel": "the caller's cancel, passed on",
+    "fal.result app.jobs.track:Tracker._read_result": "the result",
+    # The end.
+    "commit app.jobs.ending:Endings._run": "the job's end: status, settle or void, windows, spend",
+    "commit app.jobs.resolve:resolve_job": "an admin ends an `unconfirmed` job",
+    "answer /v1/jobs/{id}/resolve": "the admin is told so",
+    # Webhooks from fal.
+    "signatures.judge app.jobs.receive:Receiver._verify": "is it fal's? (its keys may have to be fetched)",
+    "commit app.jobs.receive:Receiver._pin": "whose signature counts, learnt from a request that is known",
+    "fal.status app.jobs.receive:Receiver._ask": "does fal name this request to our key?",
+    "commit app.jobs.receive:Receiver._keep": "the webhook kept, the check due at once",
+    "answer /webhooks/fal/{id}": "fal is told that we have it",
+    # Lost answers.
+    "commit app.jobs.lost_rows:claim_endpoints": "whose turn it is to ask fal's list",
+    "platform.requests app.jobs.lost:LostAnswers._decide": "fal's request list",
+    "platform.request app.jobs.lost:LostAnswers._input_of": "the input of one on the list",
+    "platform.request app.jobs.gone:ask_the_list": "one that fal's queue no longer knows",
+    "commit app.jobs.lost_rows:remember_absence": "the list did not name it, once",
+    "commit app.jobs.lost_rows:queue_again": "fal never had it: back to `queued`",
+    "commit app.jobs.lost_rows:note_absent": "fal never had what its caller had cancelled",
+    # Webhooks to callers.
+    "commit app.deliveries.claims:claim_due": "the lease of a try",
+    "commit app.deliveries.sender:Sender._sign": "a user's first secret",
+    "post.send app.deliveries.sender:Sender._try": "the delivery",
+    "commit app.deliveries.claims:store_try": "what the receiver said",
+    "commit app.deliveries.routes:get_webhook_secret": "a secret, made when it is first asked for",
+    "commit app.deliveries.routes:rotate_webhook_secret": "another secret",
+    "commit app.deliveries.routes:redeliver": "once more",
+    "commit app.jobs.recover:ask_again": "after a restore: fal let go of what may have been sent again since the dump",
+    # Strays.
+    "commit app.jobs.strays:Strays._turn": "the lease on a stray",
+    "fal.cancel app.jobs.strays:Strays._ask": "a stray is cancelled at fal",
+    "fal.status app.jobs.strays:Strays._ask": "where does the stray stand?",
+    "fal.result app.jobs.strays:Strays._ask": "the stray's result",
+    "commit app.jobs.strays:_book": "its bill as overage",
+    "commit app.accounts.last_used:LastUsed.flush": "when keys were last used",
+    # Administration.
+    "answer (admin)": "an admin is told what was made or changed",
+    "commit app.accounts.routes.teams:create_team": "a team",
+    "commit app.accounts.routes.teams:change_team": "a team renamed or archived",
+    "commit app.accounts.routes.users:create_user": "a user",
+    "commit app.accounts.routes.users:change_user": "a user's role, team or end",
+    "commit app.accounts.routes.keys:create_key": "a key",
+    "commit app.accounts.routes.keys:change_key": "a key renamed",
+    "commit app.accounts.routes.keys:rotate_key": "a key exchanged for another",
+    "commit app.accounts.routes.keys:revoke_key": "a key's end",
+    "commit app.ledger.routes:create_quota": "a quota, its windows filled from entries",
+    "commit app.ledger.routes:change_quota": "a quota's maximum",
+    "commit app.ledger.routes:delete_quota": "a quota's end",
+    "commit app.ledger.routes:create_price": "a price to come",
+    "commit app.ledger.routes:delete_price": "a price that never came",
+}
+
+NOT_KILLED: Final[dict[str, str]] = {
+    "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
+    "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
+    "commit app.jobs.balance:BalanceWatch._warn_if_low": "whose turn it is to warn, once an hour at most",
+    "commit app.ledger.audit:audit": "reads",
+    "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
+    "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.cli.migrate:migrate": "before there is a gateway",
+    "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
+    "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
+    "commit app.cli.keys:_work": "a command of its own, not the gateway",
+}
+"""Commits in the source at which no gateway is killed, each with its reason."""
+
+_COMMITS: Final = {"begin", "begin_plain"}
+CALLS: Final = {
+    "fal": {"submit", "status", "result", "cancel"},
+    "platform": {"requests", "request", "balance"},
+    "signatures": {"judge"},
+    "post": {"send"},
+}
+"""What goes over the network, by what holds it in `Wiring`."""
+
+_SENT: Final = {"fal.submit", "post.send"}
+
+
+def steps(name: str) -> list[str]:
+    """The moments of a failpoint: before and after it; of a POST also when its last byte has gone out."""
+    kind = name.partition(" ")[0]
+    return [f"{when} {name}" for when in ("before", *(["sent"] if kind in _SENT else []), "after")]
+
+
+def sites() -> set[str]:
+    """The names of every commit and call to fal that stands in the source."""
+    found: set[str] = set()
+    for path in sorted(APP.rglob("*.py")):
+        module = ".".join(path.relative_to(APP.parent).with_suffix("").parts).removesuffix(".__init__")
+        if not module.startswith(("app.sandbox", "app.db")):
+            found.update(f"{what} {module}:{name}" for what, name in _calls(ast.parse(path.read_text()), ""))
+    return found
+
+
+def _calls(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from _calls(child, f"{name}.{child.name}" if name else child.name)
+            continue
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
+            holder = child.func.value
+            of = holder.attr if isinstance(holder, ast.Attribute) else holder.id if isinstance(holder, ast.Name) else ""
+            of = of.removeprefix("_")
+            if child.func.attr in _COMMITS and of == "db":
+                yield "commit", name
+            elif child.func.attr in CALLS.get(of, ()):
+                yield f"{of}.{child.func.attr}", name
+        yield from _calls(child, name)

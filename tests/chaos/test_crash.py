@@ -1,0 +1,38 @@
+"""kill -9 at the failpoints, one after another: nothing lost, started twice, charged twice or told wrong."""
+
+import random
+from pathlib import Path
+
+from app.embedded import EmbeddedPostgres
+from tests.chaos.crash import Pace, all_labels, run_crashes
+from tests.chaos.failpoints import FAILPOINTS, steps
+
+SHORT = Pace(places=5, life_seconds=0.8, administrates=False)
+ON_EVERY_JOBS_WAY = (
+    "app.jobs.submit:Submits._run",
+    "answer /v1/text-to-video",
+    "answer /v1/jobs/{id}",
+    "app.jobs.claims:",
+    "app.jobs.dispatch:",
+    "app.jobs.moves:Moves._accept",
+    "app.jobs.track:Tracker._ask",
+    "app.jobs.track:Tracker._read_result",
+    "app.jobs.ending:",
+    "app.jobs.receive:Receiver._keep",
+    "app.jobs.receive:Receiver._verify",
+    "answer /webhooks/fal/{id}",
+    "app.deliveries.claims:",
+    "app.deliveries.sender:Sender._try",
+)
+"""The others are met now and then: `make chaos` has the time to wait for them."""
+
+
+async def test_forty_kills_lose_nothing_start_nothing_twice_and_charge_what_fal_billed(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    labels = [label for label in all_labels(seed) if any(part in label for part in ON_EVERY_JOBS_WAY)]
+    report = await run_crashes(tmp_path, postgres, kills=40, restores=1, seed=seed, labels=labels, pace=SHORT)
+    assert report.verdict.differences == {}, "\n".join(report.lines())
+    assert report.kills.total() >= 40
+    assert set(report.met) <= {step for name in FAILPOINTS for step in steps(name)}

@@ -1,0 +1,35 @@
+"""A failure that fal's status did not speak of is believed once it was said twice, a minute apart."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.fal import Completed
+from app.jobs import doubts
+from tests.jobs.hand import START_DEADLINE, Hand, failed, succeeded
+
+DONE = Completed(None, None)
+QUIETLY = replace(failed(503), doubtful=True)
+
+
+async def test_trouble_in_the_models_clothes_ends_no_job(hand: Hand) -> None:
+    job_id = await hand.at_fal("running")
+    for doubtful in (QUIETLY, replace(START_DEADLINE, doubtful=True), QUIETLY):
+        hand.fal.answer("status", DONE)
+        hand.fal.answer("result", doubtful)
+        await hand.check()
+        assert await hand.status(job_id) == "running"
+    hand.fal.answer("status", DONE)
+    hand.fal.answer("result", succeeded())
+    await hand.check()
+    assert (await hand.status(job_id), hand.fal.count("submit")) == ("succeeded", 1)
+
+
+async def test_what_is_said_again_a_minute_later_is_believed(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await hand.at_fal("running")
+    for expected in ("running", "failed"):
+        hand.fal.answer("status", DONE)
+        hand.fal.answer("result", QUIETLY)
+        await hand.check()
+        assert await hand.status(job_id) == expected
+        monkeypatch.setattr(doubts, "TWICE_WITHIN_SECONDS", 0.0)
