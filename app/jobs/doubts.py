@@ -1,6 +1,7 @@
-"""A failure that fal's status did not speak of: believed once its result has said so twice, a minute apart.
+"""A failure that fal's status did not speak of is believed once its result has said so again and again, for a while.
 
-fal replays a model's own error each time that its result is read (FAL.md 1.5), and trouble of fal's passes.
+fal replays a model's own error each time that its result is read (FAL.md 1.5), and trouble of fal's passes. A 5xx may
+be either; any other speaks of the input, and is doubted for moments only.
 """
 
 import time
@@ -10,24 +11,32 @@ from uuid import UUID
 
 from app.fal import Failed
 
-TWICE_WITHIN_SECONDS: Final = 60.0
+SERVER_ERROR_FOR_SECONDS: Final = 20.0
+REFUSAL_FOR_SECONDS: Final = 5.0
+_READS: Final = 4  # within that time, at least
 _MOST_REMEMBERED: Final = 10_000
+_SERVER_ERROR: Final = 500
+_CLIENT_CLOSED: Final = 499  # what a cancel leads to: nobody else's trouble has this code
 
 
 class Doubts:
-    """One for each loop that reads results. In memory alone: a restart asks for a minute more."""
+    """One for each loop that reads results. In memory alone: after a restart it takes as long again."""
 
     def __init__(self) -> None:
         self._first: OrderedDict[UUID, tuple[int, float]] = OrderedDict()
 
-    def are_settled(self, read_for: UUID, failed: Failed) -> bool:
-        """Whether this failure may be believed; if not, the result is to be read again."""
-        if not failed.doubtful:
-            return True
-        code, since = self._first.pop(read_for, (0, 0.0))
-        if code == failed.error.code and time.monotonic() - since >= TWICE_WITHIN_SECONDS:
-            return True
-        self._first[read_for] = (code, since) if code == failed.error.code else (failed.error.code, time.monotonic())
+    def wait_seconds(self, read_for: UUID, failed: Failed) -> float:
+        """In how many seconds the result is to be read again; 0: this failure may be believed."""
+        code = failed.error.code
+        if not failed.doubtful or code == _CLIENT_CLOSED:
+            return 0.0
+        for_seconds = SERVER_ERROR_FOR_SECONDS if code >= _SERVER_ERROR else REFUSAL_FOR_SECONDS
+        first_code, since = self._first.pop(read_for, (0, 0.0))
+        if code != first_code:
+            since = time.monotonic()
+        elif time.monotonic() - since >= for_seconds:
+            return 0.0
+        self._first[read_for] = (code, since)
         if len(self._first) > _MOST_REMEMBERED:
             self._first.popitem(last=False)
-        return False
+        return for_seconds / (_READS - 1)

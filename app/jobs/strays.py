@@ -68,7 +68,7 @@ class Strays:
         try:
             ref = RequestRef(row["fal_request_id"], row["status_path"], row["result_path"], row["cancel_path"])
             result = await self._ask(ref)
-            if isinstance(result, Failed) and not self._doubts.are_settled(row["id"], result):
+            if isinstance(result, Failed) and self._doubts.wait_seconds(row["id"], result):
                 return
             if isinstance(result, Succeeded | Failed):
                 await _book(self._wiring, row["id"], row["job_id"], ref.fal_request_id, result)

@@ -233,8 +233,9 @@ class Tracker:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):
             case Succeeded() as succeeded:
                 await self._endings.end(causes.succeeded(job, succeeded))
-            case Failed() as failed if not self._doubts.are_settled(job.attempt_id, failed):
-                await self._unconfirm_if_late(job)
+            case Failed() as failed if wait_seconds := self._doubts.wait_seconds(job.attempt_id, failed):
+                if not await self._unconfirm_if_late(job):
+                    await self._moves.check_later(job, after_seconds=wait_seconds)
             case Failed() as failed if failed.start_deadline:
                 await self._requeue(job)
             case Failed() as failed:

@@ -20,7 +20,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "answer /v1/text-to-video": "the 202",
     "answer /v1/jobs/{id}": "a caller reads its job",
     "answer /v1/jobs/{id}/cancel": "a caller's cancel",
-    "commit app.jobs.cancel:cancel_job": "the cancel of a job that fal may have, remembered",
+    "commit app.jobs.cancel:_try_to_cancel": "the cancel of a job that fal may have, remembered",
     # To fal and back.
     "commit app.jobs.standing:Standing.write_places": "places in the queue, a guess",
     "commit app.jobs.claims:claim_queued": "`submitting`, and the attempt's row",

@@ -44,7 +44,7 @@ HASTE: Final[dict[str, dict[str, object]]] = {
     "app.jobs.claims": {"UNCONFIRMED_EVERY_SECONDS": 0.3, "LONGEST_INTERVAL_SECONDS": 0.3},
     "app.jobs.moves": {"UNCONFIRMED_EVERY_SECONDS": 0.3},
     "app.deliveries.retries": {"_STEPS": (0.1, 0.2, 0.4)},
-    "app.jobs.doubts": {"TWICE_WITHIN_SECONDS": 2.0},
+    "app.jobs.doubts": {"SERVER_ERROR_FOR_SECONDS": 2.0, "REFUSAL_FOR_SECONDS": 1.0},
     "app.jobs.dispatch": {
         "_LEASE_MARGIN_SECONDS": 0.3,
         "_SEND_WITHIN_SECONDS": 0.5,

@@ -85,7 +85,8 @@ async def swept_hand(module_database_url: str) -> AsyncIterator[Hand]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost answers and pauses are over soon."""
     monkeypatch.setattr(wiring, "Queue", partial(Queue, read_seconds=0.7))
-    monkeypatch.setattr(doubts, "TWICE_WITHIN_SECONDS", 1.0)
+    monkeypatch.setattr(doubts, "SERVER_ERROR_FOR_SECONDS", 1.0)
+    monkeypatch.setattr(doubts, "REFUSAL_FOR_SECONDS", 1.0)
     monkeypatch.setattr(upstream, "LONGEST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(upstream, "LONGEST_PAUSE_LOST_SECONDS", 0.02)
     monkeypatch.setattr(dispatch, "_LONGEST_BACKOFF_SECONDS", 0.1)

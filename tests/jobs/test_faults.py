@@ -44,7 +44,7 @@ SUBMIT = REFUSED | REFUSED_US | LOST | {"slow": "succeeded"}
 """What becomes of a job whose submit meets this fault once."""
 
 RESULT = dict.fromkeys(FAULTS, "succeeded")
-"""What fal's status does not speak of has to be said twice, a minute apart: by then the fault has passed."""
+"""What fal's status does not speak of has to be said for a while: by then the fault has passed."""
 
 
 @dataclass(frozen=True)
