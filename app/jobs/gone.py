@@ -11,7 +11,7 @@ from app.wiring import Wiring
 
 log = logging.getLogger("falgate.gone")
 
-UNCONFIRMED_EVERY_CHECKS: Final = 10
+UNCONFIRMED_EVERY_CHECKS: Final = 3
 """Of the checks of an `unconfirmed` job, once a minute each, those at which the list is asked too."""
 
 _ENDPOINT: Final = "SELECT endpoint FROM jobs WHERE id = $1"
