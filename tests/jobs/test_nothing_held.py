@@ -1,4 +1,4 @@
-"""No connection of the pool is held while fal's platform or a caller's receiver is called. (The queue: tests/ledger.)"""
+"""No connection of the pool is held while fal's platform or a receiver is called (the queue: tests/ledger)."""
 
 import ast
 from collections.abc import Awaitable, Callable
