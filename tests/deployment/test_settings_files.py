@@ -44,3 +44,13 @@ def test_the_readme_says_the_same_of_make_test_each_time() -> None:
 def test_the_readme_shows_the_scripts_of_the_sandbox() -> None:
     shown = (ROOT / "README.md").read_text().split("<!-- scripts:")[1].split("-->\n", 1)[1]
     assert shown.split("\n<!-- /scripts -->")[0] == scripts_as_markdown()
+
+
+def test_every_promise_names_tests_that_are_there() -> None:
+    promises = (ROOT / "README.md").read_text().split("## What it promises\n")[1].split("\n## ")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"\]\((tests/[a-z_/]+\.py)\)", row)
+        assert named, row
+        assert [path for path in named if not (ROOT / path).is_file()] == []
