@@ -69,6 +69,11 @@ _LOST: Final = (
 server that has become a standby."""
 
 
+def sql_moment(column: str) -> str:
+    """The SQL that writes a moment as JSON has it: ISO 8601, UTC, microseconds."""
+    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
 def driver_url(url: str) -> str:
     """What asyncpg takes: `postgres://`, `postgresql://` or `postgresql+asyncpg://`, libpq's options kept."""
     scheme, separator, rest = url.partition("://")
