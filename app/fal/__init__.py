@@ -17,6 +17,7 @@ What this room guarantees:
 
 from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
+    CLIENT_CLOSED,
     Accepted,
     AlreadyCompleted,
     BillableUnits,
@@ -50,6 +51,7 @@ from app.fal.webhooks import Webhook, read_webhook, told_outcome
 from app.fal.wire import trust
 
 __all__ = [
+    "CLIENT_CLOSED",
     "COVERED",
     "Accepted",
     "AlreadyCompleted",

@@ -4,13 +4,11 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from app.fal import Failed, FalError, Succeeded
+from app.fal import CLIENT_CLOSED, Failed, FalError, Succeeded
 from app.jobs.charges import charge_failure, charge_success, void
 from app.jobs.claims import Claimed, Followed
 from app.jobs.ending import Ending
 from app.jobs.states import AT_FAL, BEFORE_ANSWER, QUEUED
-
-_CLIENT_CLOSED = 499  # fal's code for a request that was cancelled (FAL.md 1.5)
 
 
 def error_json(
@@ -64,9 +62,9 @@ def failed(job: Followed, result: Failed, *, is_late: bool = False) -> Ending:
     `is_late` tells ours too when a crash hid that fal had taken it.
     """
     has_asked = job.cancel_requested_at is not None
-    is_canceled = result.canceled or (has_asked and result.error.code == _CLIENT_CLOSED)
+    is_canceled = result.canceled or (has_asked and result.error.code == CLIENT_CLOSED)
     ours = not has_asked and (is_late or job.attempt_outcome == "deadline")
-    if ours and result.error.code == _CLIENT_CLOSED:
+    if ours and result.error.code == CLIENT_CLOSED:
         status, error = "failed", _past_its_deadline(result.error)
     elif is_canceled:
         status, error = "canceled", _canceled_at_fal(result.error)
