@@ -1,6 +1,7 @@
 """What fal's queue no longer knows: fal's request list decides, which keeps what the queue has let go of."""
 
 import logging
+from datetime import timedelta
 from typing import Final
 
 from app.fal import Failed, Gone, InProgress, ListedRequest, Succeeded, Trouble
@@ -11,8 +12,11 @@ from app.wiring import Wiring
 
 log = logging.getLogger("falgate.gone")
 
-UNCONFIRMED_EVERY_CHECKS: Final = 3
-"""Of the checks of an `unconfirmed` job, once a minute each, those at which the list is asked too."""
+GONE_AGAIN_AFTER: Final = timedelta(minutes=1)
+"""How much later fal must say again that it does not know a request, for that to count."""
+
+LIST_EVERY_CHECKS: Final = 3
+"""Of the checks of an `unconfirmed` job, which come once a minute, one in so many asks the list too."""
 
 _ENDPOINT: Final = "SELECT endpoint FROM jobs WHERE id = $1"
 

@@ -8,8 +8,8 @@ from app.fal import Succeeded, told_outcome
 from app.jobs import causes
 from app.jobs.claims import Followed
 from app.jobs.ending import Ending
+from app.jobs.gone import GONE_AGAIN_AFTER
 
-_GONE_FOR_GOOD_AFTER: Final = timedelta(minutes=1)
 _RESULTS_LIVE: Final = timedelta(hours=1)  # after completion (FAL.md 1.5)
 _TOLD: Final = "SELECT body::text, received_at FROM fal_webhooks WHERE attempt_id = $1 AND fal_request_id = $2"
 
@@ -25,7 +25,7 @@ async def find_told_ending(
     """
     if not job.is_told or job.ref is None:
         return None
-    gone_for_good = job.gone_at is not None and now - job.gone_at >= _GONE_FOR_GOOD_AFTER
+    gone_for_good = job.gone_at is not None and now - job.gone_at >= GONE_AGAIN_AFTER
     if is_gone and not (gone_for_good or job.status == "unconfirmed"):
         return None
     async with db.plain() as plain:
