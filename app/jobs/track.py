@@ -29,7 +29,7 @@ from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
 from app.jobs.doubts import Doubts
 from app.jobs.ending import Endings
-from app.jobs.gone import GONE_AGAIN_AFTER, LIST_EVERY_CHECKS, ask_the_list
+from app.jobs.gone import LIST_EVERY_CHECKS, Forgotten
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
 from app.jobs.recover import ask_again
@@ -43,7 +43,6 @@ log = logging.getLogger("falgate.track")
 
 CHECKS_AT_ONCE: Final = 100
 _LONGEST_TROUBLE_SECONDS: Final = 60.0
-_GONE_AT_ONCE_IS_US: Final = 10
 _LEASES_EVERY_SECONDS: Final = 1.0
 _CANCEL_TAKEN: Final = ("cancel_asked", "deadline")  # outcomes of attempts whose cancel fal has taken: it asks no more
 
@@ -58,10 +57,10 @@ class Tracker:
         self._upstream = upstream
         self._moves = Moves(wiring)
         self._doubts = Doubts()
+        self._forgotten = Forgotten(wiring, hub, endings)
         self._checking: set[UUID] = set()
         self._again: dict[UUID, Followed] = {}
         self._troubles = 0
-        self._quiet_until = 0.0
         self._leases_looked_at = 0.0
         self.loop = Loop("track", self._turn, places=CHECKS_AT_ONCE)
 
@@ -195,45 +194,18 @@ class Tracker:
             return
         if job.status == "unconfirmed":
             if job.checks % LIST_EVERY_CHECKS == 0:
-                await ask_the_list(self._wiring, self._endings, job)
+                await self._forgotten.ask_the_list(job)
             return  # the claim has already set the next check
         if await self._unconfirm_if_late(job, is_known=False):
             return
-        if not await self._unconfirm_if_gone(job):
+        if not await self._forgotten.unconfirm(job):
             await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
-
-    async def _unconfirm_if_gone(self, job: Followed) -> bool:
-        """It counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once.
-
-        Even then fal's request list decides.
-        """
-        if job.fal_key_id != self._wiring.fal.key_id:
-            return False
-        now = self._wiring.clock()
-        at_once = await self._moves.gone(job, now=now)
-        if at_once >= _GONE_AT_ONCE_IS_US:
-            self._warn_of_gone(at_once)
-            return False
-        if job.gone_at is None or now - job.gone_at < GONE_AGAIN_AFTER:
-            return False
-        if not isinstance(await ask_the_list(self._wiring, self._endings, job), Gone):
-            return False
-        if not await self._moves.unconfirm(job, job.attempt_outcome or "accepted", was=["submitted", "running"]):
-            return False
-        log.warning("job_%s: neither fal's queue nor its request list knows it: unconfirmed", job.job_id.hex)
-        self._hub.announce([job.job_id])
-        return True
 
     async def _end_as_told(self, job: Followed, *, is_gone: bool) -> bool:
         ending = await find_told_ending(
             self._wiring.db, job, is_gone=is_gone, is_late=self._is_late(job), now=self._wiring.clock()
         )
         return ending is not None and await self._endings.end(ending)
-
-    def _warn_of_gone(self, at_once: int) -> None:
-        if time.monotonic() > self._quiet_until:
-            self._quiet_until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
-            log.warning("fal says of %d jobs that it does not know them: check FAL_KEY and FAL_QUEUE_URL", at_once)
 
     async def _read_result(self, job: Followed, ref: RequestRef, completed: Completed) -> None:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):

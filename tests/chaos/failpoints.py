@@ -61,7 +61,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.jobs.lost_rows:claim_endpoints": "whose turn it is to ask fal's list",
     "platform.requests app.jobs.lost:LostAnswers._decide": "fal's request list",
     "platform.request app.jobs.lost:LostAnswers._input_of": "the input of one on the list",
-    "platform.request app.jobs.gone:ask_the_list": "one that fal's queue no longer knows",
+    "platform.request app.jobs.gone:Forgotten.ask_the_list": "one that fal's queue no longer knows",
     "commit app.jobs.lost_rows:remember_absence": "the list did not name it, once",
     "commit app.jobs.lost_rows:queue_again": "fal never had it: back to `queued`",
     "commit app.jobs.lost_rows:note_absent": "fal never had what its caller had cancelled",
