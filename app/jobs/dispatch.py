@@ -39,6 +39,7 @@ _INPUT_BYTES_AT_ONCE: Final = 32_000_000  # an image is up to 15,000,000, and is
 class Dispatcher:
     """One a process; any number of replicas share the work through the rows.
 
+    `upstream` gives leave to send, `ramp` says how many may be on their way at once, `claims` who goes next.
     While fal is degraded one job at a time is sent, by one replica, to see whether that has passed: neither is fal
     pressed nor does a bad hour of fal's make every waiting job `unconfirmed`.
     """
