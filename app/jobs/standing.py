@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import Plain
+from app.db import Lock, Plain
 from app.jobs.hub import Hub
 from app.jobs.release import IN_FLIGHT, sql_lines
 from app.loop import Loop
@@ -25,10 +25,10 @@ _RECENT: Final = timedelta(days=7)
 # A queue grows faster than the statistics: planned for few rows, the joins below would take a second for 10,000.
 _AS_IF_MANY: Final = "SET LOCAL enable_nestloop = off"
 # While fal takes no jobs, nobody knows when one will start.
-_MAY_I: Final = """
-SELECT pg_try_advisory_xact_lock(7341004) AND EXISTS (SELECT FROM jobs WHERE status = 'queued') AS may,
+_MAY_I: Final = f"""
+SELECT pg_try_advisory_xact_lock({Lock.STANDING}) AND EXISTS (SELECT FROM jobs WHERE status = 'queued') AS may,
        EXISTS (SELECT FROM upstream WHERE degraded_since IS NOT NULL) AS is_degraded
-"""
+"""  # noqa: S608  ours
 _SLOTS: Final = f"""
 SELECT model, extract(epoch FROM $1::timestamptz - submitted_at)::float8 AS seconds FROM jobs WHERE {IN_FLIGHT}
 """  # noqa: S608  ours
