@@ -29,13 +29,13 @@ from app.fal.outcomes import (
     Unknown,
     UnknownStatus,
 )
-from app.fal.paths import QueueUrl, is_request_id
+from app.fal.paths import FalUrl, is_request_id
 
 _PATH_NOT_FOUND: Final = re.compile(r"path\b.*\bnot found\b", re.IGNORECASE | re.DOTALL)  # FAL.md 2.1
 _REFUSALS: Final = (400, 413, 422)
 
 
-def read_submit(reply: Reply, *, endpoint: str, queue_url: QueueUrl) -> SubmitOutcome:
+def read_submit(reply: Reply, *, endpoint: str, queue_url: FalUrl) -> SubmitOutcome:
     """What became of a submit, by DESIGN's table. Only a 200 with a usable request id is `Accepted`."""
     match reply.code:
         case 200:
@@ -48,7 +48,7 @@ def read_submit(reply: Reply, *, endpoint: str, queue_url: QueueUrl) -> SubmitOu
             return Unknown(_say(reply), code)
 
 
-def _read_accepted(reply: Reply, endpoint: str, queue_url: QueueUrl) -> Accepted | Unknown:
+def _read_accepted(reply: Reply, endpoint: str, queue_url: FalUrl) -> Accepted | Unknown:
     answer = reply.json or {}
     request_id = answer.get("request_id")
     if not isinstance(request_id, str) or not is_request_id(request_id):
