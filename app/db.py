@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from enum import IntEnum, unique
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -32,6 +33,18 @@ Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 SCHEMA_REVISION: Final = "0002"
 """The migration that this code was written for."""
+
+
+@unique
+class Lock(IntEnum):
+    """Every advisory lock of this house, by the number that Postgres knows it by."""
+
+    QUOTAS = 7_341_001
+    MIGRATE = 7_341_002
+    RELEASE = 7_341_003
+    STANDING = 7_341_004
+    FOLD_ENDED = 7_341_005
+
 
 _COMMAND_SECONDS: Final = 8.0  # longer than statement_timeout, with which Postgres itself gives up
 _CONNECT_SECONDS: Final = 3.0
@@ -67,6 +80,11 @@ _LOST: Final = (
 )
 """After one of these a connection is of no more use: it is broken, silent (TimeoutError is an OSError), or leads to a
 server that has become a standby."""
+
+
+def sql_moment(column: str) -> str:
+    """The SQL that writes a moment as JSON has it: ISO 8601, UTC, microseconds."""
+    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 
 def driver_url(url: str) -> str:

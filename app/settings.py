@@ -27,8 +27,6 @@ _HOST: Final = re.compile(r"[a-z0-9._:-]+")
 _ADDRESS: Final = re.compile(r".*:.*|\d+\.\d+\.\d+\.\d+")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 SECRETS: Final = ("FAL_KEY", "FAL_ADMIN_KEY", "DATABASE_URL", "ADMIN_KEY", "SECRET_KEY", "METRICS_KEY")
-
-
 FAL_URLS: Final = ("fal_queue_url", "fal_rest_url", "fal_api_url")
 
 

@@ -18,14 +18,13 @@ from app.catalogue.prices import seed_prices
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.cli.database import embedded_option, open_database, settings_with_database
 from app.cli.installation import find_contradiction
-from app.db import SCHEMA_REVISION, Database
+from app.db import SCHEMA_REVISION, Database, Lock
 from app.deliveries import tables as _deliveries  # noqa: F401
 from app.jobs import tables as _jobs  # noqa: F401
 from app.ledger import tables as _ledger  # noqa: F401
 from app.settings import Settings, SettingsError
 from app.wiring import utc_now
 
-_LOCK: Final = 7_341_002
 _LOCK_SECONDS: Final = 60
 
 
@@ -116,5 +115,5 @@ async def move(db: Database, do: Callable[[Config], None]) -> None:
     async with db.begin() as tx:
         await tx.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
         await tx.execute(text("SET LOCAL statement_timeout = 0"))
-        await tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        await tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": Lock.MIGRATE})
         await tx.run_sync(with_connection)

@@ -12,6 +12,6 @@ What always holds
 Where things are
 - in: `outbox` writes the row; `targets` says which URLs may be asked for, `addresses` which addresses may be called
 - out: `sender` (the loop) claims by `claims`, signs by `secrets` (sealed by `sealing`), sends by `post` (which asks
-  `resolve`), and tries again by `retries`
+  `dns`), and tries again by `retries`
 - over HTTP: `routes`, `book`, `shapes`
 """

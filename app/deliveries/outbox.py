@@ -5,22 +5,18 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import text
-
-from app.db import Plain, Tx
+from app.db import Plain, sql_moment
 from app.deliveries.retries import DAY_SECONDS
 from app.deliveries.targets import target_of
 from app.ids import new_id
 
-_COUNT: Final = text("SELECT count(*) FROM deliveries WHERE status = 'pending'")
+_COUNT: Final = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 
 
 def sql_store_deliveries(job_json: str) -> str:
     """The statement of `store_deliveries`; `job_json` is the SQL that writes the row `j` of jobs as JSON text."""
-    finished_at = """to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-    body = (
-        f"""'{{"type":"job.' || j.status || '","timestamp":"' || {finished_at} || '","data":' || {job_json} || '}}'"""
-    )
+    timestamp = sql_moment("j.finished_at")
+    body = f"""'{{"type":"job.' || j.status || '","timestamp":"' || {timestamp} || '","data":' || {job_json} || '}}'"""
     return f"""
 INSERT INTO deliveries (id, job_id, user_id, team_id, type, url, target, body, status, next_try_at, give_up_at,
                         created_at)
@@ -40,6 +36,6 @@ async def store_deliveries(plain: Plain, statement: str, urls: Mapping[UUID, str
     )
 
 
-async def count_pending(tx: Tx) -> int:
+async def count_pending(plain: Plain) -> int:
     """How many deliveries wait, or are being tried; a small index holds just these."""
-    return int((await tx.execute(_COUNT)).scalar_one())
+    return int(await plain.fetchval(_COUNT))

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import httpx
 
 from app.deliveries.addresses import Address, may_call
-from app.deliveries.resolve import Resolve, resolve
+from app.deliveries.dns import Resolve, resolve
 from app.deliveries.retries import read_retry_after
 from app.deliveries.targets import Target, parse_target, refusal_of
 

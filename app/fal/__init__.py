@@ -2,8 +2,8 @@
 
 What this room guarantees:
 
-- **An answer is a value.** `Queue.submit`, `status`, `result` and `cancel` return one of the frozen
-  dataclasses of `fal.outcomes`, whatever fal, a proxy or the network does; only cancellation of the calling
+- **An answer is a value.** The calls of `Queue` and `Platform` return one of the frozen dataclasses of
+  `fal.outcomes` or `fal.listed`, whatever fal, a proxy or the network does; only cancellation of the calling
   task and a caller's own mistake (an endpoint id that cannot be one, a body that is no JSON) are raised, the
   latter before a byte is sent.
 - **`NotSent` is proof.** It is said only while not one byte of the request had gone out. Everything that is
@@ -13,10 +13,18 @@ What this room guarantees:
   shows the key.
 - **What is carried is bounded.** Replies are read up to a limit, texts are cut, echoes of the input are
   dropped.
+- **A webhook is nobody's word until its signature holds** by fal's published keys; then it says whose account it is.
+
+Where things are
+- fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `messages`
+- fal's platform API: `platform` asks for the balance and the request list, which `listed` reads
+- webhooks: `signature`, then `webhooks`
+- `wire`: the connections, and reading one reply
 """
 
 from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
+    CLIENT_CLOSED,
     Accepted,
     AlreadyCompleted,
     BillableUnits,
@@ -50,6 +58,7 @@ from app.fal.webhooks import Webhook, read_webhook, told_outcome
 from app.fal.wire import trust
 
 __all__ = [
+    "CLIENT_CLOSED",
     "COVERED",
     "Accepted",
     "AlreadyCompleted",

@@ -7,6 +7,9 @@ import pydantic_core
 from app.fal.messages import Reply, clean, storable, text_in
 from app.fal.outcomes import Completed, FalError
 
+SPEAKS_OF_US: Final = (401, 403, 408, 429)
+"""Codes that say nothing about the job unless they come as the model's own error (DESIGN.md, section 3)."""
+
 _DETAIL_CHARACTERS: Final = 1000
 _BODY_CHARACTERS: Final = 16_000
 _ENTRIES: Final = 10  # of `detail`, that are told in one text

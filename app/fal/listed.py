@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from app.fal.errors import read_error
+from app.fal.errors import SPEAKS_OF_US, read_error
 from app.fal.messages import Reply, storable
 from app.fal.outcomes import Failed, Succeeded, Trouble
 from app.fal.paths import is_request_id
@@ -17,9 +17,7 @@ from app.fal.paths import is_request_id
 COVERED: Final = timedelta(hours=24)
 """How far back the list goes by default."""
 
-_CLIENT_CLOSED: Final = 499
 _LOWEST_ERROR: Final = 400
-_SPEAKS_OF_US: Final = (401, 403, 408, 429)
 _LONGEST_CURSOR: Final = 4000
 
 
@@ -42,11 +40,10 @@ class ListedRequest:
         if self.code == httpx.codes.OK:
             return None if self.output is None else Succeeded(self.output, None)
         reply = Reply(self.code, {}, b"" if self.output is None else httpx.Response(200, json=self.output).content)
-        if self.code < _LOWEST_ERROR or (self.code in _SPEAKS_OF_US and not reply.is_fal_error):
+        if self.code < _LOWEST_ERROR or (self.code in SPEAKS_OF_US and not reply.is_fal_error):
             return None
         error = read_error(reply)
-        is_cancel = self.code == _CLIENT_CLOSED and error.type == "client_cancelled"
-        return Failed(error, None, start_deadline=False, canceled=is_cancel)
+        return Failed(error, None, start_deadline=False, canceled=error.is_cancel)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
+
+CLIENT_CLOSED: Final = 499
+"""nginx' own code, which fal answers for a request that was cancelled (FAL.md 1.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class FalError:
     detail: str
     retryable: bool
     body: dict[str, object]
+
+    @property
+    def is_cancel(self) -> bool:
+        """Whether it tells of a cancel: 499 `client_cancelled`."""
+        return self.code == CLIENT_CLOSED and self.type == "client_cancelled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a call goes: always below FAL_QUEUE_URL, whatever URLs fal's answers name."""
+"""Where a call goes: always below the URL that it was given, whatever URLs fal's answers name."""
 
 import re
 from collections.abc import Mapping
@@ -51,15 +51,15 @@ def _alias_length(segments: list[str]) -> int:
     return 3 if segments[0] in NAMESPACES else 2
 
 
-class QueueUrl:
-    """FAL_QUEUE_URL: the one origin, and perhaps a path prefix, that FAL_KEY is sent to."""
+class FalUrl:
+    """FAL_QUEUE_URL, FAL_API_URL or FAL_REST_URL: an origin, and perhaps a path prefix, that no call leaves."""
 
     def __init__(self, text: str) -> None:
         """Raise ValueError unless it is a plain http(s) URL, without credentials, query or fragment."""
         try:
             url = httpx.URL(text.rstrip("/"))
         except httpx.InvalidURL:
-            raise ValueError("FAL_QUEUE_URL is not a URL") from None
+            raise ValueError("a URL of fal's must be a URL") from None
         if (
             url.scheme not in _DEFAULT_PORTS
             or not _HOST.fullmatch(url.raw_host)
@@ -67,7 +67,7 @@ class QueueUrl:
             or url.query
             or url.fragment
         ):
-            raise ValueError("FAL_QUEUE_URL must be a plain http or https URL, without credentials, query or fragment")
+            raise ValueError("a URL of fal's must be plain http or https, without credentials, query or fragment")
         self._url = url
         self._origin = (url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme])
         self._prefix = url.raw_path.decode("ascii").rstrip("/")

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from app.fal.listed import Listed, ListedRequest, read_page
 from app.fal.messages import Reply, clean
 from app.fal.outcomes import Trouble
-from app.fal.paths import QueueUrl
+from app.fal.paths import FalUrl
 from app.fal.wire import Scrubber, exchange, read_transport, trust
 
 PAGE_BYTES: Final = 20_000_000
@@ -49,7 +49,7 @@ class Platform:
     ) -> None:
         self.longest_seconds = connect_seconds + read_seconds
         self.reads_balance = admin_key is not None
-        self._url = QueueUrl(api_url)
+        self._url = FalUrl(api_url)
         self._fal_key = fal_key
         self._admin_key = admin_key
         self._scrubs = [Scrubber(key) for key in (fal_key, admin_key) if key is not None]

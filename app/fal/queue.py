@@ -23,7 +23,7 @@ from app.fal.outcomes import (
     Trouble,
     Unknown,
 )
-from app.fal.paths import QueueUrl, endpoint_path
+from app.fal.paths import FalUrl, endpoint_path
 from app.fal.verdicts import read_cancel, read_result, read_status, read_submit
 from app.fal.wire import Scrubber, Sending, exchange, read_transport, submit_transport, trust
 
@@ -62,7 +62,7 @@ class Queue:
             raise ValueError("FAL_KEY holds characters that cannot be sent")
         self.key_id = key_id_of(fal_key)
         self.longest_seconds = connect_seconds + read_seconds + SPARE_SECONDS
-        self._url = QueueUrl(queue_url)
+        self._url = FalUrl(queue_url)
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._scrub = Scrubber(fal_key)

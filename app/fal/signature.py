@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import SecretStr
 
 from app.fal.messages import Reply, clean
-from app.fal.paths import QueueUrl, is_request_id
+from app.fal.paths import FalUrl, is_request_id
 from app.fal.wire import Scrubber, exchange, read_transport, trust
 
 LEEWAY_SECONDS: Final = 300
@@ -125,7 +125,7 @@ class KeySet:
     def __init__(
         self, *, rest_url: str, tls: ssl.SSLContext | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._url = QueueUrl(rest_url)
+        self._url = FalUrl(rest_url)
         self._monotonic = monotonic
         self._timeout = httpx.Timeout(_FETCH_SECONDS, connect=_WAIT_SECONDS, pool=_WAIT_SECONDS).as_dict()
         self._transport = read_transport(trust() if tls is None else tls, 1)

@@ -4,7 +4,7 @@ import re
 from http import HTTPStatus
 from typing import Final
 
-from app.fal.errors import read_error
+from app.fal.errors import SPEAKS_OF_US, read_error
 from app.fal.messages import Reply, clean, position_in, storable, text_in
 from app.fal.outcomes import (
     Accepted,
@@ -29,15 +29,13 @@ from app.fal.outcomes import (
     Unknown,
     UnknownStatus,
 )
-from app.fal.paths import QueueUrl, is_request_id
+from app.fal.paths import FalUrl, is_request_id
 
 _PATH_NOT_FOUND: Final = re.compile(r"path\b.*\bnot found\b", re.IGNORECASE | re.DOTALL)  # FAL.md 2.1
 _REFUSALS: Final = (400, 413, 422)
-_SPEAKS_OF_US: Final = (401, 403, 408, 429)
-_CLIENT_CLOSED: Final = 499  # nginx' own code, which fal answers for a cancelled request (FAL.md 1.5)
 
 
-def read_submit(reply: Reply, *, endpoint: str, queue_url: QueueUrl) -> SubmitOutcome:
+def read_submit(reply: Reply, *, endpoint: str, queue_url: FalUrl) -> SubmitOutcome:
     """What became of a submit, by DESIGN's table. Only a 200 with a usable request id is `Accepted`."""
     match reply.code:
         case 200:
@@ -50,7 +48,7 @@ def read_submit(reply: Reply, *, endpoint: str, queue_url: QueueUrl) -> SubmitOu
             return Unknown(_say(reply), code)
 
 
-def _read_accepted(reply: Reply, endpoint: str, queue_url: QueueUrl) -> Accepted | Unknown:
+def _read_accepted(reply: Reply, endpoint: str, queue_url: FalUrl) -> Accepted | Unknown:
     answer = reply.json or {}
     request_id = answer.get("request_id")
     if not isinstance(request_id, str) or not is_request_id(request_id):
@@ -115,7 +113,7 @@ def _is_the_models(reply: Reply, ref: RequestRef, completed: Completed) -> bool:
     match reply.code:
         case 200:
             return status_says_so and reply.is_fal_error
-        case code if code in _SPEAKS_OF_US:
+        case code if code in SPEAKS_OF_US:
             return completed.error is not None
         case code if code in range(400, 600):
             return (
@@ -135,7 +133,7 @@ def _read_failed(reply: Reply, completed: Completed) -> Failed:
         error,
         reply.billable,
         start_deadline=reply.code == HTTPStatus.GATEWAY_TIMEOUT and deadline == "user",
-        canceled=reply.code == _CLIENT_CLOSED and error.type == "client_cancelled",
+        canceled=error.is_cancel,
         doubtful=completed.error is None and completed.error_type is None,
     )
 

@@ -13,7 +13,6 @@ from app.fal.paths import is_request_id
 
 _KEPT: Final = ("request_id", "status", "payload", "error", "payload_error")
 _STATUS_CODE: Final = re.compile(r"Invalid status code: ([45][0-9]{2})")  # FAL.md 3
-_CLIENT_CLOSED: Final = 499
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +56,4 @@ def _failed(code: int, payload: dict[str, object]) -> Failed | None:
     if not reply.is_fal_error:
         return None
     error = read_error(reply)
-    canceled = code == _CLIENT_CLOSED and error.type == "client_cancelled"
-    return Failed(error, None, start_deadline=False, canceled=canceled)
+    return Failed(error, None, start_deadline=False, canceled=error.is_cancel)

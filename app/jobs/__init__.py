@@ -23,9 +23,12 @@ What always holds
 - A submit whose outcome is unknown is not sent again: `unconfirmed` waits for fal's answer, for fal's request list to
   name it, or for an admin; only the whole of the evidence (`evidence`) that fal never had it puts it back to `queued`.
 - One fal request belongs to one attempt: whatever fits two is nobody's.
-- Under FAL_CONCURRENCY what is at fal is counted from rows, under a lock, each time that a slot is given.
+- Under FAL_CONCURRENCY what is at fal is counted from rows, under a lock, each time that a slot is given. Who was given
+  one last stands in `turns`, by team and by user: of equals, the one whose turn is longest ago goes next.
 - A fal request that is not its job's current one is a stray: cancelled at fal, its bill booked as overage.
-- A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend.
+- A result is read only after a status body said COMPLETED. What says nothing about the job is ours to mend. A failure
+  that the status body did not speak of is doubted: read again for some seconds before it ends the job (`doubts`).
+- fal's 404 for a job counts when said twice, a minute apart, under the key that sent it; then its request list decides.
 - A job past its deadline is `unconfirmed` and cancelled at fal, by whoever made that one move; fal's result ends it.
 - Whether fal takes jobs is one row for all replicas: while it does not, one probe at a time is sent, and nothing fails.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
@@ -33,14 +36,18 @@ What always holds
 - Callers' reads never call fal, and never write. No transaction is open while fal is called.
 
 Where things are
+- rows: `tables`, `states`
 - in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
-- at fal: `rooms` starts the loops (`loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up; they
-  take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`, `told` ends by them
-- in doubt: `lost` looks for lost answers in fal's request list (`lost_rows`; the rule: `evidence`), `gone` asks it of
-  what the queue has forgotten, `recover` follows a restore
-- holding back: `upstream` (does fal take jobs?), `ramp` (how many at once); under FAL_CONCURRENCY `release` says who
-  goes next and `standing` tells the others where they stand; `balance` reads fal's ahead, `ended` counts for /metrics
+- at fal: `rooms` starts every loop (`app.loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up;
+  they take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`
+- holding back: `upstream` (does fal take jobs?), `ramp` (how many may be on their way there at once); under
+  FAL_CONCURRENCY `release` (who goes next) and `standing` (where the others stand)
+- when fal does not tell: `doubts` (a failure that may be fal's own trouble), `told` (the webhook ends it), `gone`
+  (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule: `evidence`),
+  `recover` (a restore)
 - the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
   `cancel`, `resolve` (who else may end it)
-- out: `read` `listing` `estimate` `wait`, told by `hub`; `reach` (who may see), `wire` (what they see), `states`
+- out: `read` `listing` `estimate` `wait`, woken by `hub`; `reach` (who may see), `wire` (what they see), `seats` (how
+  many may wait)
+- for the operator: `balance` (fal's, read ahead), `ended` (how many have ended, for /metrics)
 """

@@ -1,16 +1,17 @@
 """Why jobs end: the ending of each cause, and the `error` that tells the caller."""
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from pydantic_core import to_json
 
-from app.fal import Failed, FalError, Succeeded
+from app.fal import CLIENT_CLOSED, Failed, FalError, Succeeded
+from app.ids import first_id
 from app.jobs.charges import charge_failure, charge_success, void
 from app.jobs.claims import Claimed, Followed
 from app.jobs.ending import Ending
 from app.jobs.states import AT_FAL, BEFORE_ANSWER, QUEUED
-
-_CLIENT_CLOSED = 499  # fal's code for a request that was cancelled (FAL.md 1.5)
+from app.wiring import Wiring
 
 
 def error_json(
@@ -58,15 +59,21 @@ def succeeded(job: Claimed, result: Succeeded) -> Ending:
     )
 
 
-def failed(job: Followed, result: Failed, *, is_late: bool = False) -> Ending:
+def old_before(wiring: Wiring) -> datetime:
+    """Jobs made before this may have run past their deadline."""
+    return wiring.clock() - timedelta(seconds=wiring.settings.job_deadline_seconds)
+
+
+def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
     """The model's own error, or a cancel that fal has carried out: the caller's, or ours of a job past its deadline.
 
-    `is_late` tells ours too when a crash hid that fal had taken it.
+    Ours may be of a job made before `old_before` (JOB_DEADLINE_SECONDS ago). Its age tells, since a crash or a restored
+    dump may hide that we asked, and its caller must not be told twice and differently.
     """
     has_asked = job.cancel_requested_at is not None
-    is_canceled = result.canceled or (has_asked and result.error.code == _CLIENT_CLOSED)
-    ours = not has_asked and (is_late or job.attempt_outcome == "deadline")
-    if ours and result.error.code == _CLIENT_CLOSED:
+    is_canceled = result.canceled or (has_asked and result.error.code == CLIENT_CLOSED)
+    ours = not has_asked and (job.job_id < first_id(old_before) or job.attempt_outcome == "deadline")
+    if ours and result.error.code == CLIENT_CLOSED:
         status, error = "failed", _past_its_deadline(result.error)
     elif is_canceled:
         status, error = "canceled", _canceled_at_fal(result.error)

@@ -19,7 +19,7 @@ from app.jobs.ending import Endings
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
 from app.jobs.ramp import Ramp
-from app.jobs.receive import webhook_url
+from app.jobs.receive import url_for_fal
 from app.jobs.states import BEFORE_ANSWER
 from app.jobs.upstream import LONGEST_ASKED_FOR_SECONDS, Leave, Upstream
 from app.loop import Loop
@@ -39,6 +39,7 @@ _INPUT_BYTES_AT_ONCE: Final = 32_000_000  # an image is up to 15,000,000, and is
 class Dispatcher:
     """One a process; any number of replicas share the work through the rows.
 
+    `upstream` gives leave to send, `ramp` says how many may be on their way at once, `claims` who goes next.
     While fal is degraded one job at a time is sent, by one replica, to see whether that has passed: neither is fal
     pressed nor does a bad hour of fal's make every waiting job `unconfirmed`.
     """
@@ -112,7 +113,7 @@ class Dispatcher:
                 await self._upstream.took(leave)
                 if fills:
                     self._ramp.widen()
-            else:
+            else:  # first of all nothing more is to be sent
                 self._ramp.narrow()
                 await self._upstream.did_not_take(leave, outcome)
                 await self._keep(job, outcome)
@@ -132,7 +133,7 @@ class Dispatcher:
             job.endpoint,
             json.loads(job.input),
             start_seconds=self._wiring.settings.start_seconds,
-            webhook_url=webhook_url(self._wiring.settings, job.attempt_id),
+            webhook_url=url_for_fal(self._wiring.settings, job.attempt_id),
             send_by=send_by,
         )
         return self._wiring.metrics.saw_fal("submit", outcome)

@@ -9,14 +9,13 @@ from collections import OrderedDict
 from typing import Final
 from uuid import UUID
 
-from app.fal import Failed
+from app.fal import CLIENT_CLOSED, Failed
 
 SERVER_ERROR_FOR_SECONDS: Final = 20.0
 REFUSAL_FOR_SECONDS: Final = 5.0
 _READS: Final = 4  # within that time, at least
 _MOST_REMEMBERED: Final = 10_000
 _SERVER_ERROR: Final = 500
-_CLIENT_CLOSED: Final = 499  # what a cancel leads to: nobody else's trouble has this code
 
 
 class Doubts:
@@ -26,9 +25,12 @@ class Doubts:
         self._first: OrderedDict[UUID, tuple[int, float]] = OrderedDict()
 
     def wait_seconds(self, read_for: UUID, failed: Failed) -> float:
-        """In how many seconds the result is to be read again; 0: this failure may be believed."""
+        """In how many seconds the result is to be read again; 0: this failure may be believed.
+
+        A cancel's is believed at once: nobody else's trouble has its code.
+        """
         code = failed.error.code
-        if not failed.doubtful or code == _CLIENT_CLOSED:
+        if not failed.doubtful or code == CLIENT_CLOSED:
             return 0.0
         for_seconds = SERVER_ERROR_FOR_SECONDS if code >= _SERVER_ERROR else REFUSAL_FOR_SECONDS
         first_code, since = self._first.pop(read_for, (0, 0.0))

@@ -9,11 +9,11 @@ Postgres ends a transaction that waits longer than a minute, and replicas' clock
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from app.db import Database, Plain
+from app.db import Database, Lock, Plain
 
 _SETTLED_AFTER: Final = timedelta(hours=1)
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LOCK: Final = "SELECT pg_advisory_xact_lock(7341002)"
+_LOCK: Final = f"SELECT pg_advisory_xact_lock({Lock.FOLD_ENDED})"
 
 _THROUGH: Final = "SELECT coalesce(max(through), $1) FROM ended_jobs"
 _FOLD: Final = """

@@ -69,7 +69,7 @@ UPDATE attempts SET stray_check_at = now() WHERE id = $1 AND stray_check_at > no
 """
 
 
-def webhook_url(settings: Settings, attempt_id: UUID) -> str | None:
+def url_for_fal(settings: Settings, attempt_id: UUID) -> str | None:
     """Where fal tells of this attempt: a secret between fal and us. None without PUBLIC_URL."""
     return f"{settings.public_url}{_PATH}{attempt_id.hex}" if settings.public_url else None
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from app.db import Plain
+from app.db import Lock, Plain
 
-RELEASE_LOCK: Final = "pg_advisory_xact_lock(7341003)"
+RELEASE_LOCK: Final = f"pg_advisory_xact_lock({Lock.RELEASE})"
 """Whoever decides on the slots holds it until that is committed, so that two replicas do not both give the last one.
 
 Take it with BEGIN: a statement's snapshot is older than the locks that it waits for.

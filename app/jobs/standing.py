@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import Plain
+from app.db import Lock, Plain
 from app.jobs.hub import Hub
 from app.jobs.release import IN_FLIGHT, sql_lines
 from app.loop import Loop
@@ -25,10 +25,10 @@ _RECENT: Final = timedelta(days=7)
 # A queue grows faster than the statistics: planned for few rows, the joins below would take a second for 10,000.
 _AS_IF_MANY: Final = "SET LOCAL enable_nestloop = off"
 # While fal takes no jobs, nobody knows when one will start.
-_MAY_I: Final = """
-SELECT pg_try_advisory_xact_lock(7341004) AND EXISTS (SELECT FROM jobs WHERE status = 'queued') AS may,
+_MAY_I: Final = f"""
+SELECT pg_try_advisory_xact_lock({Lock.STANDING}) AND EXISTS (SELECT FROM jobs WHERE status = 'queued') AS may,
        EXISTS (SELECT FROM upstream WHERE degraded_since IS NOT NULL) AS is_degraded
-"""
+"""  # noqa: S608  ours
 _SLOTS: Final = f"""
 SELECT model, extract(epoch FROM $1::timestamptz - submitted_at)::float8 AS seconds FROM jobs WHERE {IN_FLIGHT}
 """  # noqa: S608  ours
@@ -40,15 +40,18 @@ FROM unnest($1::text[]) AS m (model) CROSS JOIN LATERAL (
     ORDER BY finished_at DESC LIMIT $2
 ) j GROUP BY m.model
 """
-# The rule of `release.pick` for all queued jobs at once. A user's n-th job goes when its user has `in_user` in flight.
-# Of a team's jobs with equal `in_user` those go first before which their user has had the fewest turns since now (the
-# least n), since its last turn is longest ago; of equal n whoever began first: the user with the least `rank`, by the
-# turn before now and then by age. Teams among each other likewise.
-#
-# A job at position p takes the slot that is the (p mod slots)-th to be free, after p / slots jobs before it there,
-# which last as long as those ahead do on average. Where no slots are given nothing is known.
-#
-# Far places change with each job that goes; they are written again when they are off by a twentieth.
+# The rule of `release.pick` for all queued jobs at once. $1: how many slots there are; $2, $3: models, and how many
+# seconds their jobs take; $4: now; $5: in how many seconds each slot is free, none where that is unknown; $6: how many
+# rows to write at the most.
+# - users, teams: who waits, with what is in flight, and a `rank` among equals: by the last turn, then by age.
+# - by_user: a user's n-th job goes when its user has `in_user` in flight.
+# - by_team: a team's jobs in their order: the least `in_user` first; of equals the least n, since its user has had the
+#   fewest turns from now on, so its last is longest ago; of equal n the least rank.
+# - placed: teams among each other likewise. `ahead`: how long those before it take, on average.
+# - told: the job at position p takes the slot that is the (p mod $1)-th to be free, after p / $1 jobs before it there.
+# - changed: places far back change with each job that goes, so a place is written again when it is off by a twentieth,
+#   a moment when it is off by more than ten seconds and more than a tenth of the wait.
+# - mine: those that nobody else is moving just now.
 _PLACE: Final = f"""
 WITH RECURSIVE flying AS MATERIALIZED (
     SELECT team_id, user_id, count(*)::int AS n FROM jobs WHERE {IN_FLIGHT} GROUP BY team_id, user_id

@@ -29,7 +29,7 @@ from app.jobs import causes
 from app.jobs.claims import Followed, claim_followed
 from app.jobs.doubts import Doubts
 from app.jobs.ending import Endings
-from app.jobs.gone import UNCONFIRMED_EVERY_CHECKS, ask_the_list
+from app.jobs.gone import LIST_EVERY_CHECKS, Forgotten
 from app.jobs.hub import Hub
 from app.jobs.moves import Moves
 from app.jobs.recover import ask_again
@@ -43,8 +43,6 @@ log = logging.getLogger("falgate.track")
 
 CHECKS_AT_ONCE: Final = 100
 _LONGEST_TROUBLE_SECONDS: Final = 60.0
-_GONE_TWICE_WITHIN: Final = timedelta(minutes=1)
-_GONE_AT_ONCE_IS_US: Final = 10
 _LEASES_EVERY_SECONDS: Final = 1.0
 _CANCEL_TAKEN: Final = ("cancel_asked", "deadline")  # outcomes of attempts whose cancel fal has taken: it asks no more
 
@@ -59,10 +57,10 @@ class Tracker:
         self._upstream = upstream
         self._moves = Moves(wiring)
         self._doubts = Doubts()
+        self._forgotten = Forgotten(wiring, hub, endings)
         self._checking: set[UUID] = set()
         self._again: dict[UUID, Followed] = {}
         self._troubles = 0
-        self._quiet_until = 0.0
         self._leases_looked_at = 0.0
         self.loop = Loop("track", self._turn, places=CHECKS_AT_ONCE)
 
@@ -191,55 +189,30 @@ class Tracker:
         await self._moves.check_later(job, after_seconds=max(wait, min(trouble.retry_after_seconds or 0, 60)))
 
     async def _gone(self, job: Followed) -> None:
-        """Counts only when said twice, a minute apart, under the key that sent it, and not of many jobs at once.
-
-        Then fal's request list decides.
-        """
+        """Fal does not know its request. One that is `unconfirmed` waits for fal's request list, or for an admin."""
         if await self._end_as_told(job, is_gone=True):
             return
-        if job.status == "unconfirmed" and job.checks % UNCONFIRMED_EVERY_CHECKS == 0:
-            await ask_the_list(self._wiring, self._endings, job)
+        if job.status == "unconfirmed":
+            if job.checks % LIST_EVERY_CHECKS == 0:
+                await self._forgotten.ask_the_list(job)
+            return  # the claim has already set the next check
         if await self._unconfirm_if_late(job, is_known=False):
             return
-        now = self._wiring.clock()
-        if job.fal_key_id != self._wiring.fal.key_id:
+        if not await self._forgotten.unconfirm(job):
             await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
-            return
-        at_once = await self._moves.gone(job, now=now)
-        if at_once >= _GONE_AT_ONCE_IS_US:
-            self._warn_of_gone(at_once)
-        elif job.gone_at is not None and now - job.gone_at >= _GONE_TWICE_WITHIN and job.status != "unconfirmed":
-            found = await ask_the_list(self._wiring, self._endings, job)
-            if isinstance(found, Gone) and await self._moves.unconfirm(
-                job, job.attempt_outcome or "accepted", was=["submitted", "running"]
-            ):
-                log.warning("job_%s: neither fal's queue nor its request list knows it: unconfirmed", job.job_id.hex)
-                self._hub.announce([job.job_id])
-                return
-        await self._moves.check_later(job, after_seconds=_LONGEST_TROUBLE_SECONDS)
 
     async def _end_as_told(self, job: Followed, *, is_gone: bool) -> bool:
         ending = await find_told_ending(
-            self._wiring.db, job, is_gone=is_gone, is_late=self._is_late(job), now=self._wiring.clock()
+            self._wiring.db, job, is_gone=is_gone, old_before=causes.old_before(self._wiring), now=self._wiring.clock()
         )
         return ending is not None and await self._endings.end(ending)
-
-    def _warn_of_gone(self, at_once: int) -> None:
-        if time.monotonic() > self._quiet_until:
-            self._quiet_until = time.monotonic() + _LONGEST_TROUBLE_SECONDS
-            log.warning("fal says of %d jobs that it does not know them: check FAL_KEY and FAL_QUEUE_URL", at_once)
 
     async def _read_result(self, job: Followed, ref: RequestRef, completed: Completed) -> None:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):
             case Succeeded() as succeeded:
                 await self._endings.end(causes.succeeded(job, succeeded))
-            case Failed() as failed if wait_seconds := self._doubts.wait_seconds(job.attempt_id, failed):
-                if not await self._unconfirm_if_late(job):
-                    await self._moves.check_later(job, after_seconds=wait_seconds)
-            case Failed() as failed if failed.start_deadline:
-                await self._requeue(job)
             case Failed() as failed:
-                await self._endings.end(causes.failed(job, failed, is_late=self._is_late(job)))
+                await self._failed(job, failed)
             case NotYet():
                 await self._unconfirm_if_late(job)
             case Gone():
@@ -247,8 +220,22 @@ class Tracker:
             case Trouble() as trouble:
                 await self._slow_down(job, trouble)
 
+    async def _failed(self, job: Followed, failed: Failed) -> None:
+        """Read it again while it is in doubt; then it ends the job, unless fal only never started it."""
+        wait_seconds = self._doubts.wait_seconds(job.attempt_id, failed)
+        if wait_seconds:
+            if not await self._unconfirm_if_late(job):
+                await self._moves.check_later(job, after_seconds=wait_seconds)
+        elif failed.start_deadline:
+            await self._requeue(job)
+        else:
+            await self._endings.end(causes.failed(job, failed, old_before=causes.old_before(self._wiring)))
+
     async def _requeue(self, job: Followed) -> None:
-        """Send it anew: fal let go of it before it started, which is free."""
+        """Fal let go of it before it started, which is free: it is sent anew, or ends if its caller has cancelled it.
+
+        Where a restore may have hidden that it was sent again already, fal's request list is asked first.
+        """
         now = self._wiring.clock()
         if await ask_again(self._wiring.db, job, start_seconds=self._wiring.settings.start_seconds):
             self._hub.announce([job.job_id])

@@ -5,12 +5,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.db import sql_moment
 from app.ids import JobId, KeyId, PriceId, TeamId, UserId
 from app.money import Amount, sql_decimal_text
-
-
-def _moment(column: str) -> str:
-    return f"""to_char(j.{column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 
 def _id(prefix: str, column: str) -> str:
@@ -35,17 +32,17 @@ def job_json(input_sql: str = "j.input") -> str:
         "charged_usd": sql_decimal_text("j.charged_usd"),
         "price_id": _id("price", "price_id"),
         "queue_position": "j.queue_position",
-        "estimated_start_at": _moment("estimated_start_at"),
+        "estimated_start_at": sql_moment("j.estimated_start_at"),
         "fal_request_id": "j.fal_request_id",
         "user_id": _id("user", "user_id"),
         "team_id": _id("team", "team_id"),
         "key_id": _id("key", "key_id"),
         "version": "j.version",
-        "cancel_requested_at": _moment("cancel_requested_at"),
-        "created_at": _moment("created_at"),
-        "submitted_at": _moment("submitted_at"),
-        "started_at": _moment("started_at"),
-        "finished_at": _moment("finished_at"),
+        "cancel_requested_at": sql_moment("j.cancel_requested_at"),
+        "created_at": sql_moment("j.created_at"),
+        "submitted_at": sql_moment("j.submitted_at"),
+        "started_at": sql_moment("j.started_at"),
+        "finished_at": sql_moment("j.finished_at"),
     }
     listed = ", ".join(f"'{name}', {sql}" for name, sql in members.items())
     return f"json_build_object({listed})::text"

@@ -16,4 +16,9 @@ What always holds
   Whoever creates, deletes or backfills takes the advisory lock exclusively, so none of the others is under way.
 - A job remembers the windows it was held in. They are given back by the statement that ends the job, and by no
   other; what a window counts can therefore be told from jobs and entries alone.
+
+Where things are
+- `holds` places them, `settles` gives them back and books what comes beside them; both write `entries`, under `locks`
+- `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
+- kept by people: `quota_book`, `price_book`; over HTTP: `routes`, `shapes`; checked by `audit`
 """

@@ -8,12 +8,10 @@ from typing import Final
 
 from sqlalchemy import text
 
-from app.db import Plain, Tx
+from app.db import Lock, Plain, Tx
 
-_QUOTAS: Final = 7_341_001
-
-SHARED_LOCK: Final = f"pg_advisory_xact_lock_shared({_QUOTAS})"
-EXCLUSIVE_LOCK: Final = f"pg_advisory_xact_lock({_QUOTAS})"
+SHARED_LOCK: Final = f"pg_advisory_xact_lock_shared({Lock.QUOTAS})"
+EXCLUSIVE_LOCK: Final = f"pg_advisory_xact_lock({Lock.QUOTAS})"
 
 
 async def keep_quotas_still(plain: Plain) -> None:

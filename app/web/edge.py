@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.jobs.request import LONGEST_WAIT_SECONDS
 from app.metrics import Metrics
 from app.problems import TooManyFailures, Unavailable
 from app.web.bodies import Bodies, Body
@@ -23,7 +24,6 @@ log = logging.getLogger("falgate")
 REQUEST_SECONDS: Final = 60.0
 """How long a request may last once its body is here, unless it waits for a job: each part of it gives up earlier."""
 
-LONGEST_WAIT_SECONDS: Final = 300
 _COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from app.accounts.callers import KeyUnknown, authorization
 from app.db import Plain
+from app.deliveries.outbox import count_pending
 from app.http import JsonRoute
 from app.jobs.ended import count_ended
 from app.jobs.states import WAITING
@@ -31,7 +32,6 @@ _UPSTREAM: Final = """
 SELECT degraded_since IS NOT NULL AS is_degraded,
        CASE WHEN balance_read_at > now() - interval '5 minutes' THEN balance_usd END AS balance_usd FROM upstream
 """
-_PENDING: Final = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 _TRACKED: Final = frozenset(WAITING) - {"queued"}
 
 Sample = tuple[Mapping[str, str], Decimal | float]
@@ -57,7 +57,7 @@ async def _of_the_database(plain: Plain) -> list[str]:
     ended = await count_ended(plain)
     upstream: Any = await plain.fetchrow(_UPSTREAM)
     charged_usd = await plain.fetchval(_CHARGED)
-    pending = await plain.fetchval(_PENDING)
+    pending = await count_pending(plain)
     waiting = {status: rows[status]["jobs"] if status in rows else 0 for status in WAITING}
     oldest = rows["queued"]["oldest_seconds"] if "queued" in rows else 0.0
     overdue = max([0.0, *(row["overdue_seconds"] for status, row in rows.items() if status in _TRACKED)])

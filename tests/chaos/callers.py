@@ -295,12 +295,14 @@ class Admin:
         if any(request["status"] != "COMPLETED" for request in requests):
             return
         usd = sum((bill_of(request, Decimal(told.last["quoted_usd"])) for request in requests), Decimal(0))
-        is_charge = usd and told.errand is not ERRANDS["voided"]
+        is_charge = usd and not (told.errand is ERRANDS["voided"] and told.last["fal_request_id"])
         body = {"outcome": "charge", "amount_usd": f"{usd:.2f}"} if is_charge else {"outcome": "void"}
         self._callers.resolved[str(told.job_id)] = told.prompt
-        answer = await self._http.post(f"/v1/jobs/{told.job_id}/resolve", json={"note": "fal's bill", **body})
-        if told.errand is ERRANDS["voided"]:
-            await asyncio.to_thread(self._callers.sandbox.http.delete, "/_sandbox/faults")
+        try:
+            answer = await self._http.post(f"/v1/jobs/{told.job_id}/resolve", json={"note": "fal's bill", **body})
+        finally:  # a kill may have come before the answer
+            if told.errand is ERRANDS["voided"]:
+                await asyncio.to_thread(self._callers.sandbox.http.delete, "/_sandbox/faults")
         if answer.status_code not in {200, 409, 503}:
             self._callers.wrong.append(f"resolving {told.job_id} was answered {answer.status_code} {answer.text}")
 

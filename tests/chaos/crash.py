@@ -60,6 +60,9 @@ WANTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Which errands lead to a failpoint that is not on every job's way, by a part of its name."""
 
+_LATE: Final = ("strays", "recover:", "upstream", "_pin", "put_back")
+"""Met only some seconds after what leads there: such a life may be longer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
@@ -160,7 +163,9 @@ class Run:
             json={"enabled": self._chance.random() < 0.5 or "receive" in label or "webhooks" in label},
         )
         await self.nursery.bear(label, self._chance.choice((1, 1, 2, 3)))
-        died_at = await self.nursery.death(within_seconds=self._pace.life_seconds)
+        is_rare = any(part in label for part in _LATE)
+        seconds = self._pace.life_seconds * (3 if is_rare else 1)
+        died_at = await self.nursery.death(within_seconds=seconds)
         if died_at is None:
             self.report.from_outside += 1
             turns.append(label)
@@ -246,7 +251,15 @@ class Run:
             if "last_used" in label:
                 await plain.execute("UPDATE keys SET last_used_at = now() - interval '1 day'")
             if "balance" in label:
-                await plain.execute("UPDATE upstream SET balance_read_at = now() - interval '1 day'")
+                await plain.execute("UPDATE upstream SET balance_read_at = NULL, balance_warned_at = NULL")
+            if "_pin" in label:
+                await plain.execute("DELETE FROM fal_accounts")
+            if "Upstream._give_back" in label:  # a probe is due, and no slot is free
+                await plain.execute(
+                    "UPDATE upstream SET degraded_since = now(), reason = 'broken', probe_after = now()"
+                )
+        if "_warn_if_low" in label:
+            await asyncio.to_thread(self._sandbox.http.post, "/_sandbox/account", json={"balance_usd": "1.00"})
 
     async def _until_no(self, what: str) -> None:
         async with asyncio.timeout(_WITHIN_SECONDS):

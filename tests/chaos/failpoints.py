@@ -38,6 +38,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.jobs.balance:BalanceWatch._claim": "whose turn it is to read the balance",
     "platform.balance app.jobs.balance:BalanceWatch._read": "the balance",
     "commit app.jobs.balance:BalanceWatch._read": "the balance kept",
+    "commit app.jobs.balance:BalanceWatch._warn_if_low": "whose turn it is to warn",
     "commit app.jobs.ended:fold_ended": "how many ended, counted for /metrics",
     # Following.
     "commit app.jobs.claims:claim_followed": "the lease of a check",
@@ -61,13 +62,12 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.jobs.lost_rows:claim_endpoints": "whose turn it is to ask fal's list",
     "platform.requests app.jobs.lost:LostAnswers._decide": "fal's request list",
     "platform.request app.jobs.lost:LostAnswers._input_of": "the input of one on the list",
-    "platform.request app.jobs.gone:ask_the_list": "one that fal's queue no longer knows",
+    "platform.request app.jobs.gone:Forgotten.ask_the_list": "one that fal's queue no longer knows",
     "commit app.jobs.lost_rows:remember_absence": "the list did not name it, once",
     "commit app.jobs.lost_rows:queue_again": "fal never had it: back to `queued`",
     "commit app.jobs.lost_rows:note_absent": "fal never had what its caller had cancelled",
     # Webhooks to callers.
     "commit app.deliveries.claims:claim_due": "the lease of a try",
-    "commit app.deliveries.sender:Sender._sign": "a user's first secret",
     "post.send app.deliveries.sender:Sender._try": "the delivery",
     "commit app.deliveries.claims:store_try": "what the receiver said",
     "commit app.deliveries.routes:get_webhook_secret": "a secret, made when it is first asked for",
@@ -101,9 +101,9 @@ FAILPOINTS: Final[dict[str, str]] = {
 NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
-    "commit app.jobs.balance:BalanceWatch._warn_if_low": "whose turn it is to warn, once an hour at most",
     "commit app.ledger.audit:audit": "reads",
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
+    "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.fal.paths import QueueUrl
+from app.fal.paths import FalUrl
 from app.settings import Settings, SettingsError, load_settings
 from tests.conftest import FAL_KEY
 
@@ -82,4 +82,4 @@ def test_a_url_that_cannot_be_called_is_refused(url: str, tmp_path: Path) -> Non
 )
 def test_what_is_taken_can_be_called(url: str, tmp_path: Path) -> None:
     taken = load(tmp_path, "", FAL_KEY=FAL_KEY, FAL_QUEUE_URL=url).fal_queue_url
-    assert str(QueueUrl(taken))
+    assert str(FalUrl(taken))

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from app.deliveries.dns import resolve
 from app.deliveries.post import Post, Sending, Tried
-from app.deliveries.resolve import resolve
 from app.fal import trust
 from tests.deliveries.receiver import Receiver, receiving
 

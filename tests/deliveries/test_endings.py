@@ -91,11 +91,11 @@ async def test_the_sender_is_woken_after_the_commit_and_only_when_there_is_somet
     assert await office.hand.sql("SELECT 1 FROM deliveries WHERE status = 'pending'") == []
     await office.end_job()
     assert office.sender.loop._wake.is_set()
-    async with office.hand.gateway.wiring.db.reading() as tx:
-        assert await count_pending(tx) == 1
+    async with office.hand.gateway.wiring.db.plain() as plain:
+        assert await count_pending(plain) == 1
     await office.turn()
-    async with office.hand.gateway.wiring.db.reading() as tx:
-        assert await count_pending(tx) == 0
+    async with office.hand.gateway.wiring.db.plain() as plain:
+        assert await count_pending(plain) == 0
 
 
 async def test_an_end_that_is_rolled_back_leaves_no_delivery(office: Office) -> None:

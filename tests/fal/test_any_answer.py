@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from app.fal import Accepted, Completed, Failed, Refused, Succeeded, Trouble, alias_ref
 from app.fal.messages import Reply
-from app.fal.paths import QueueUrl, is_request_id
+from app.fal.paths import FalUrl, is_request_id
 from app.fal.verdicts import read_cancel, read_result, read_status, read_submit
 
 from .wire import KLING, REQUEST_ID
 
 SAFE = re.compile(r"[!-~]{1,128}")
-URL = QueueUrl("https://queue.fal.run")
+URL = FalUrl("https://queue.fal.run")
 REF = alias_ref(KLING, REQUEST_ID)
 
 leaves = (

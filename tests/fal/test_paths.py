@@ -16,7 +16,7 @@ from app.fal import (
     alias_ref,
     is_request_id,
 )
-from app.fal.paths import QueueUrl
+from app.fal.paths import FalUrl
 
 from .conftest import FAL_KEY, OpenQueue
 from .wire import KLING, REQUEST_ID, Act, Heard, accepted, answer, serving
@@ -62,7 +62,7 @@ RETURNED = [
 
 @pytest.mark.parametrize(("queue_url", "returned", "path"), RETURNED)
 def test_only_the_path_of_a_returned_url_is_kept(queue_url: str, returned: str, path: str) -> None:
-    assert QueueUrl(queue_url).path_of(returned, REQUEST_ID) == path
+    assert FalUrl(queue_url).path_of(returned, REQUEST_ID) == path
 
 
 ODD: list[object] = [
@@ -98,7 +98,7 @@ ODD: list[object] = [
 
 @pytest.mark.parametrize("returned", ODD)
 def test_an_odd_url_is_replaced_by_the_alias(returned: object) -> None:
-    url = QueueUrl("https://queue.fal.run")
+    url = FalUrl("https://queue.fal.run")
     assert url.path_of(returned, REQUEST_ID) is None
     urls = {"status_url": returned, "response_url": returned, "cancel_url": returned}
     assert url.returned_ref(KLING, REQUEST_ID, urls) == alias_ref(KLING, REQUEST_ID)
@@ -106,7 +106,7 @@ def test_an_odd_url_is_replaced_by_the_alias(returned: object) -> None:
 
 @pytest.mark.parametrize("path", ["@evil.test/", "//evil.test/x", "/../x", "http://evil.test/", ":1/x", "\\evil"])
 def test_no_stored_path_leads_to_another_host(path: str) -> None:
-    assert QueueUrl("https://queue.fal.run/q").at(path, {"logs": "0"}).netloc == b"queue.fal.run"
+    assert FalUrl("https://queue.fal.run/q").at(path, {"logs": "0"}).netloc == b"queue.fal.run"
 
 
 async def test_a_path_that_is_none_is_trouble(open_queue: OpenQueue) -> None:
@@ -249,8 +249,8 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> N
     ],
 )
 def test_a_queue_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="FAL_QUEUE_URL"):
-        QueueUrl(url)
+    with pytest.raises(ValueError, match="a URL of fal's"):
+        FalUrl(url)
 
 
 async def test_a_short_key_is_no_secret_and_changes_no_output() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from app.fal import Accepted, NotSent, Refused, RefusedUs, RequestRef, SubmitOutcome, Unknown
 from app.fal.messages import Reply
-from app.fal.paths import QueueUrl
+from app.fal.paths import FalUrl
 from app.fal.verdicts import read_submit
 
 from .conftest import FAL_KEY, OpenQueue
@@ -85,7 +85,7 @@ BODIES = {
 def test_every_code_from_200_to_599_is_read_by_the_table(body: object) -> None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     for code in range(200, 600):
-        outcome = read_submit(Reply(code, {}, raw), endpoint=KLING, queue_url=QueueUrl("https://queue.fal.run"))
+        outcome = read_submit(Reply(code, {}, raw), endpoint=KLING, queue_url=FalUrl("https://queue.fal.run"))
         assert type(outcome) is expected(code, body), (code, outcome)
 
 

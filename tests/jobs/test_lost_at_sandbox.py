@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs import lost, track
+from app.jobs import gone, lost, track
 from app.ledger.audit import audit
 from tests.gateway import Gateway, Person, run_gateway
 from tests.jobs.conftest import settings_at
@@ -146,7 +146,7 @@ async def test_what_fals_queue_has_forgotten_ends_as_its_list_says(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(track, "_LONGEST_TROUBLE_SECONDS", 0.05)
-    monkeypatch.setattr(track, "_GONE_TWICE_WITHIN", timedelta(0))
+    monkeypatch.setattr(gone, "GONE_AGAIN_AFTER", timedelta(0))
     scene.sandbox.set_fault(call="status", fault="404")
     answer: Any = await scene.gateway.submit(scene.person, "a boat")
     await scene.until(lambda: scene.is_(answer.json()["id"], "succeeded"))

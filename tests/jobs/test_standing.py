@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.db import Database
+from app.db import Database, Lock
 from app.jobs.release import Line, choose, pick
 from app.settings import Settings
 from tests.jobs.hand import Hand, by_hand
@@ -173,7 +173,7 @@ async def test_one_replica_at_a_time_writes_and_only_while_something_waits(two_s
     standing, db = two_slots.rooms.standing, two_slots.gateway.wiring.db
     assert await standing.write_places(2) == []
     await ask(two_slots, two_slots.person, 3)
-    async with db.begin_plain(first="SELECT pg_advisory_xact_lock(7341004)"):
+    async with db.begin_plain(first=f"SELECT pg_advisory_xact_lock({Lock.STANDING})"):
         assert await standing.write_places(2) == []
     assert len(await standing.write_places(2)) == 3
 
