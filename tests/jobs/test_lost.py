@@ -9,7 +9,7 @@ import pytest
 
 from app.fal import InProgress, NotSent, Trouble, Unknown
 from app.jobs.claims import Claimed, claim_followed
-from app.jobs.lost_rows import claim_endpoints
+from app.jobs.lost_rows import claim_endpoints, queue_again
 from tests.jobs.hand import START_DEADLINE, TEXT, Hand, accepted
 from tests.jobs.test_table import CHARGED, DONE, FREE
 
@@ -406,6 +406,21 @@ async def test_an_answer_that_comes_while_the_job_is_judged_wins(hand: Hand) -> 
     assert await hand.status(job_id) == "unconfirmed"
 
 
+async def test_an_answer_that_is_stored_while_the_job_is_let_go_of_waits_for_nobody(hand: Hand) -> None:
+    job_id = await hand.lose()
+    row, db = await hand.row(job_id), hand.gateway.wiring.db
+    lost = Claimed(job_id=row["id"], attempt_id=row["attempt_id"], checks=0, cancel_requested_at=None)
+    async with db.begin_plain() as storing:
+        await storing.execute("SELECT FROM jobs WHERE id = $1 FOR UPDATE", row["id"])
+        letting_go = asyncio.create_task(queue_again(db, lost, now=row["created_at"]))
+        await waiting_for_locks(hand)
+        await storing.execute(
+            "UPDATE attempts SET fal_request_id = 'late', outcome = 'accepted' WHERE id = $1", row["attempt_id"]
+        )
+    assert not await letting_go
+    assert await hand.status(job_id) == "unconfirmed"
+
+
 async def test_a_request_that_arrives_after_all_is_a_stray(hand: Hand) -> None:
     job_id = await hand.lose()
     claimed = hand.rooms.lost._moves
@@ -472,6 +487,13 @@ async def test_a_killed_dispatchers_job_is_looked_for_too(hand: Hand) -> None:
     await hand.name("the-request", job_id)
     await hand.look()
     assert await hand.status(job_id) == "submitted"
+
+
+async def waiting_for_locks(hand: Hand) -> None:
+    """Until a statement in this database waits for a lock."""
+    blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not await hand.sql(blocked):
+        await asyncio.sleep(0.01)
 
 
 async def _asked(hand: Hand) -> Any:
