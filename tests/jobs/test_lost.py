@@ -328,6 +328,17 @@ async def test_a_job_of_which_fal_has_an_earlier_request_is_not_sent_again(hand:
     assert await hand.status(job_id) == "unconfirmed", "nor canceled for free"
 
 
+async def test_a_job_that_fal_answered_with_the_id_of_another_request_is_not_sent_again(hand: Hand) -> None:
+    hand.fal.answer("submit", accepted("twice"), accepted("twice"))
+    await hand.submit("a ship")
+    await hand.send()
+    job_id = await hand.submit()
+    await hand.send()
+    assert await hand.status(job_id) == "unconfirmed"
+    await absent_twice(hand, job_id)
+    assert await hand.status(job_id) == "unconfirmed", "fal had it: an admin must say"
+
+
 async def test_a_request_ended_by_its_start_deadline_does_not_count(hand: Hand) -> None:
     job_id = await hand.at_fal()
     hand.fal.answer("status", DONE)
@@ -492,8 +503,11 @@ async def test_a_killed_dispatchers_job_is_looked_for_too(hand: Hand) -> None:
 async def waiting_for_locks(hand: Hand) -> None:
     """Until a statement in this database waits for a lock."""
     blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    while not await hand.sql(blocked):
+    for _ in range(500):
+        if await hand.sql(blocked):
+            return
         await asyncio.sleep(0.01)
+    raise AssertionError("nothing waits")
 
 
 async def _asked(hand: Hand) -> Any:
