@@ -18,11 +18,12 @@ _ENDPOINT: Final = "SELECT endpoint FROM jobs WHERE id = $1"
 
 
 async def ask_the_list(
-    wiring: Wiring, endings: Endings, job: Followed
+    wiring: Wiring, endings: Endings, job: Followed, *, is_late: bool
 ) -> Succeeded | Failed | InProgress | Gone | Trouble:
     """What the list says of the job's fal request. It has been ended by it when that is `Succeeded` or `Failed`.
 
-    `Gone`: the list does not name it, or not what became of it. `Trouble`: the list cannot be read.
+    `Gone`: the list does not name it, or not what became of it. `Trouble`: the list cannot be read. `is_late`: it is
+    past its deadline.
     """
     if job.ref is None:
         return Gone(404)
@@ -33,7 +34,7 @@ async def ask_the_list(
     if isinstance(found, Succeeded):
         await endings.end(causes.succeeded(job, found))
     elif isinstance(found, Failed):
-        await endings.end(causes.failed(job, found))
+        await endings.end(causes.failed(job, found, is_late=is_late))
     if isinstance(found, Succeeded | Failed):
         log.info("job_%s: fal's queue no longer knows it; it ended as fal's request list has it", job.job_id.hex)
     return found

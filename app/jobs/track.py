@@ -198,7 +198,7 @@ class Tracker:
         if await self._end_as_told(job, is_gone=True):
             return
         if job.status == "unconfirmed" and job.checks % UNCONFIRMED_EVERY_CHECKS == 0:
-            await ask_the_list(self._wiring, self._endings, job)
+            await ask_the_list(self._wiring, self._endings, job, is_late=self._is_late(job))
         if await self._unconfirm_if_late(job, is_known=False):
             return
         now = self._wiring.clock()
@@ -209,7 +209,7 @@ class Tracker:
         if at_once >= _GONE_AT_ONCE_IS_US:
             self._warn_of_gone(at_once)
         elif job.gone_at is not None and now - job.gone_at >= _GONE_TWICE_WITHIN and job.status != "unconfirmed":
-            found = await ask_the_list(self._wiring, self._endings, job)
+            found = await ask_the_list(self._wiring, self._endings, job, is_late=self._is_late(job))
             if isinstance(found, Gone) and await self._moves.unconfirm(
                 job, job.attempt_outcome or "accepted", was=["submitted", "running"]
             ):
