@@ -76,7 +76,11 @@ def read_page(reply: Reply, endpoint: str) -> ListPage | Trouble:
     has_more, cursor = answer.get("has_more"), answer.get("next_cursor")
     if has_more is False or (has_more is None and cursor is None):
         return ListPage(read, None)
-    if has_more not in {True, None} or not isinstance(cursor, str) or not 0 < len(cursor) <= _LONGEST_CURSOR:
+    if (
+        not (has_more is True or has_more is None)
+        or not isinstance(cursor, str)
+        or not 0 < len(cursor) <= _LONGEST_CURSOR
+    ):
         return Trouble("fal's request list does not say how it goes on", reply.code)
     return ListPage(read, cursor)
 

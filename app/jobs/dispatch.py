@@ -166,7 +166,7 @@ class Dispatcher:
             moved = await self._moves.accepted(job, accepted.ref, position=accepted.queue_position)
         except asyncpg.UniqueViolationError:
             log.exception("job_%s: fal gave it the id of another request; it needs an admin", job.job_id.hex)
-            await self._moves.unconfirm(job, "unknown", was=["submitting"])
+            await self._moves.unconfirm(job, "accepted", was=["submitting"])  # fal had it: absence is no evidence
             return
         if not moved:
             log.warning("job_%s had moved on when fal accepted it: that request is cancelled", job.job_id.hex)

@@ -18,7 +18,10 @@ from app.catalogue.fields import show_image
 from app.fal import COVERED
 
 SKEW: Final = timedelta(minutes=5)
-"""How far fal's clock may be from the database's."""
+"""How far fal's clock may be from the database's for a request to be an attempt's."""
+
+DOUBT: Final = timedelta(hours=1)
+"""How far it would have to be for a like request that is nobody's to say nothing against an attempt's absence."""
 
 _MARGIN: Final = timedelta(hours=1)  # of what the list covers
 
@@ -85,22 +88,22 @@ class Rule:
 
 def is_in_time(attempt: OpenAttempt, sent_at: datetime, rule: Rule) -> bool:
     """Whether what fal got at `sent_at` can be this attempt's POST."""
-    first, last = _window(attempt, rule)
+    first, last = _window(attempt, rule, SKEW)
     return first <= sent_at <= last
 
 
-def _window(attempt: OpenAttempt, rule: Rule) -> tuple[datetime, datetime]:
+def _window(attempt: OpenAttempt, rule: Rule, skew: timedelta) -> tuple[datetime, datetime]:
     longest = timedelta(seconds=rule.longest_call_seconds)
-    return attempt.sent_from - SKEW, attempt.sent_at + longest + SKEW
+    return attempt.sent_from - skew, attempt.sent_at + longest + skew
 
 
 class Times:
-    """The moments at which any of these attempts can have been sent: a list of thousands is looked through by them."""
+    """The moments that matter to any of these attempts: a list of thousands is looked through by them."""
 
     def __init__(self, attempts: Iterable[OpenAttempt], rule: Rule) -> None:
         self._firsts: list[datetime] = []
         self._lasts: list[datetime] = []
-        for first, last in sorted(_window(attempt, rule) for attempt in attempts):
+        for first, last in sorted(_window(attempt, rule, DOUBT) for attempt in attempts):
             if self._lasts and first <= self._lasts[-1]:
                 self._lasts[-1] = max(self._lasts[-1], last)
             else:
@@ -113,7 +116,11 @@ class Times:
 
 
 def match(attempts: Sequence[OpenAttempt], candidates: Sequence[Candidate], rule: Rule) -> Matches:
-    """Whose each candidate is. One that fits several attempts, or one of several that fit one, is nobody's."""
+    """Whose each candidate is. One that fits several attempts, or one of several that fit one, is nobody's.
+
+    A like candidate that is nobody's and only nearly in time names no attempt, but casts doubt on its absence: the
+    clocks may be wrong.
+    """
     fitting = {
         (attempt.attempt_id, candidate.fal_request_id): likeness
         for attempt in attempts
@@ -128,7 +135,17 @@ def match(attempts: Sequence[OpenAttempt], candidates: Sequence[Candidate], rule
         for (attempt_id, fal_request_id), likeness in fitting.items()
         if theirs[attempt_id] == 1 and ours[fal_request_id] == 1 and likeness is Likeness.SAME
     }
-    return Matches(found, frozenset(theirs.keys() - found.keys()))
+    nobodys = [candidate for candidate in candidates if candidate.fal_request_id not in found.values()]
+    doubted = {attempt.attempt_id for attempt in attempts if _is_doubted(attempt, nobodys, rule)}
+    return Matches(found, frozenset((theirs.keys() | doubted) - found.keys()))
+
+
+def _is_doubted(attempt: OpenAttempt, nobodys: Sequence[Candidate], rule: Rule) -> bool:
+    first, last = _window(attempt, rule, DOUBT)
+    return any(
+        first <= candidate.sent_at <= last and liken(attempt.given, candidate.given) is not Likeness.OTHER
+        for candidate in nobodys
+    )
 
 
 def weigh_absence(attempt: OpenAttempt, asked_at: datetime, rule: Rule) -> Absence:

@@ -47,7 +47,8 @@ WHERE j.status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND j.st
 """  # noqa: S608
 _KNOWN: Final = "SELECT fal_request_id FROM attempts WHERE fal_request_id = ANY($1)"
 _REMEMBER: Final = "UPDATE attempts SET absent_at = $2 WHERE id = ANY($1) AND fal_request_id IS NULL"
-# In the order in which an answer is stored: the attempt, then the job.
+# The job before its attempt: in the order in which an answer is stored, which does either wholly before or after.
+_LOCK_JOB: Final = "SELECT FROM jobs WHERE id = $1 FOR UPDATE"
 _STILL_LOST: Final = """
 SELECT 1 FROM attempts WHERE id = $1 AND fal_request_id IS NULL AND outcome IN ('unknown', 'recovered') FOR UPDATE
 """
@@ -143,6 +144,7 @@ async def queue_again(db: Database, job: Claimed, *, now: datetime) -> bool:
     False: it is known after all, or its caller has asked to cancel it.
     """
     async with db.begin_plain() as plain:
+        await plain.execute(_LOCK_JOB, job.job_id)
         if await plain.fetchval(_STILL_LOST, job.attempt_id) is None:
             return False
         if await plain.fetchval(_HAS_A_REQUEST, job.job_id) is not None:

@@ -9,10 +9,10 @@ from app.jobs.claims import Followed
 # with the newest key that the dump knows as far as anybody can say: no other key's list is evidence of absence.
 _RECOVER: Final = """
 WITH back AS MATERIALIZED (
-    SELECT j.id, j.status, j.attempt_id FROM jobs j LEFT JOIN attempts a ON a.id = j.attempt_id
+    SELECT j.id, j.status, j.attempt_id FROM jobs j
     WHERE j.finished_at IS NULL AND (j.status IN ('queued', 'submitting')
-        OR j.status = 'unconfirmed' AND j.fal_request_id IS NULL AND a.outcome IS DISTINCT FROM 'recovered')
-    ORDER BY j.id FOR UPDATE OF j
+        OR j.status = 'unconfirmed' AND j.fal_request_id IS NULL)
+    ORDER BY j.id FOR UPDATE
 ), moved AS (
     UPDATE jobs j SET status = 'unconfirmed', attempt_id = coalesce(back.attempt_id, gen_random_uuid()),
            next_check_at = NULL, queue_position = NULL, estimated_start_at = NULL, version = j.version + 1
@@ -74,7 +74,8 @@ class Recovered(NamedTuple):
 async def recover_jobs(db: Database, *, fal_key_id: str, start_seconds: int) -> Recovered:
     """Make every job that the dump still had to send `unconfirmed`, as sent at any time until now.
 
-    So are those whose answer was lost: since the dump they may have been sent again. Again: nothing is left to do.
+    So are those whose answer was lost, or that an earlier restore left in doubt: since the dump they may have been sent
+    again. Each time that it is called the evidence begins anew.
     """
     async with db.begin_plain() as plain:
         newest = await plain.fetchval(_NEWEST_KEY) or fal_key_id

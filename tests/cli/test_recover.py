@@ -1,4 +1,4 @@
-"""`falgate recover`: what was still to be sent is unconfirmed; said in words, once, and not beside a `serve`."""
+"""`falgate recover`: what was still to be sent is unconfirmed; said in words, and not beside a `serve`."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def submit(gateway: Serving) -> None:
         assert http.post("/v1/text-to-video", json={"prompt": "a boat"}, headers=headers).status_code == 202
 
 
-def test_it_says_what_it_did_and_does_it_once_and_serve_warns_of_another_key(database_url: str, tmp_path: Path) -> None:
+def test_it_says_what_it_did_and_serve_warns_of_another_key(database_url: str, tmp_path: Path) -> None:
     settings = real(database_url, FAL_QUEUE_URL="http://127.0.0.1:1", FAL_API_URL="http://127.0.0.1:1")
     nothing = falgate("recover", folder=tmp_path, **settings)
     assert (nothing.code, nothing.err) == (0, "")
@@ -37,7 +37,8 @@ def test_it_says_what_it_did_and_does_it_once_and_serve_warns_of_another_key(dat
     assert "in 140 minutes are sent again" in done.out
     assert FAL_KEY not in done.out
     assert query(database_url, STATUSES) == [("unconfirmed", "recovered")]
-    assert falgate("recover", folder=tmp_path, **settings).out.startswith("Nothing to do")
+    again = falgate("recover", folder=tmp_path, **settings)
+    assert again.out.startswith("1 jobs are unconfirmed now (0 were queued, 0 submitting, 1 unconfirmed already).")
     assert falgate("audit", folder=tmp_path, **settings).out == "the ledger agrees\n"
     with serving(folder=tmp_path, **(settings | {"FAL_KEY": "other-id:other-secret"})) as gateway:
         assert gateway.log.count("1 jobs in flight were sent with another FAL_KEY") == 1

@@ -124,6 +124,7 @@ UNREADABLE: list[Any] = [
     page(item(), has_more=True, next_cursor=""),
     page(item(), has_more=True, next_cursor=7),
     page(item(), has_more="no"),
+    page(item(), has_more=[]),
     page(item(), has_more="yes", next_cursor="c"),
     page(item(), has_more=None, next_cursor=7),
 ]

@@ -145,12 +145,15 @@ def test_a_recovered_attempt_may_have_been_sent_at_any_time_since_its_job_was_ma
     assert not is_in_time(its, NOON - timedelta(hours=3), RULE)
 
 
-@given(spans=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=6), minutes=st.integers(-20, 150))
+@given(spans=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=6), minutes=st.integers(-90, 220))
 def test_the_times_of_several_attempts_are_those_of_each(spans: list[tuple[int, int]], minutes: int) -> None:
     moments = [(NOON + timedelta(minutes=first), NOON + timedelta(minutes=first + more)) for first, more in spans]
     attempts = [attempt(n, sent_from=first, sent_at=last) for n, (first, last) in enumerate(moments)]
     sent_at = NOON + timedelta(minutes=minutes)
-    assert (sent_at in Times(attempts, RULE)) == any(is_in_time(each, sent_at, RULE) for each in attempts)
+    hour, call = timedelta(hours=1), timedelta(seconds=RULE.longest_call_seconds)
+    nearly = any(each.sent_from - hour <= sent_at <= each.sent_at + call + hour for each in attempts)
+    assert (sent_at in Times(attempts, RULE)) == nearly
+    assert nearly or not any(is_in_time(each, sent_at, RULE) for each in attempts)
 
 
 # Input

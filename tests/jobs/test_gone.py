@@ -67,6 +67,18 @@ async def test_a_cancel_on_the_list_ends_the_job_as_canceled(hand: Hand) -> None
     assert await hand.status(await gone(hand)) == "canceled"
 
 
+async def test_our_cancel_of_a_job_past_its_deadline_fails_it_though_a_crash_hid_that_fal_took_it(hand: Hand) -> None:
+    await name(hand, ended_at=ENDED, code=499, output={"detail": "cancelled", "error_type": "client_cancelled"})
+    job_id = await hand.at_fal("running")
+    hand.clock.move(hours=2)
+    await hand.sql("UPDATE jobs SET status = 'unconfirmed'")
+    for _ in range(3):
+        hand.fal.answer("status", Gone(404))
+        await hand.check()
+    job = await hand.job(job_id)
+    assert (job["status"], job["error"]["code"]) == ("failed", "deadline-exceeded")
+
+
 async def test_what_the_list_says_is_running_is_followed_on(hand: Hand) -> None:
     await name(hand)
     job_id = await gone(hand, checks=4)

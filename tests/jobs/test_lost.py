@@ -9,7 +9,7 @@ import pytest
 
 from app.fal import InProgress, NotSent, Trouble, Unknown
 from app.jobs.claims import Claimed, claim_followed
-from app.jobs.lost_rows import claim_endpoints
+from app.jobs.lost_rows import claim_endpoints, queue_again
 from tests.jobs.hand import START_DEADLINE, TEXT, Hand, accepted
 from tests.jobs.test_table import CHARGED, DONE, FREE
 
@@ -58,7 +58,30 @@ async def test_a_request_of_another_time_is_not_ours(hand: Hand, seconds: int) -
     await hand.name("too-far", job_id, sent_at=sent_at + timedelta(seconds=seconds))
     await hand.look()
     assert await hand.status(job_id) == "unconfirmed"
-    assert "too-far" not in hand.fal.list.calls, "payloads are asked for of candidates only"
+
+
+@pytest.mark.parametrize("seconds", [-3601, 3661])
+async def test_the_input_is_asked_for_only_of_what_could_matter(hand: Hand, seconds: int) -> None:
+    job_id = await hand.lose()
+    sent_at = (await hand.attempts(job_id))[0]["sent_at"]
+    await hand.name("too-far", job_id, sent_at=sent_at + timedelta(seconds=seconds))
+    await hand.look()
+    assert "too-far" not in hand.fal.list.calls
+
+
+@pytest.mark.parametrize("minutes", [-59, 60])
+async def test_a_like_request_nearly_in_time_speaks_against_sending_again(hand: Hand, minutes: int) -> None:
+    """The clocks may be wrong by more than is allowed for a match: another payment would be worse than a wait."""
+    job_id = await hand.lose()
+    sent_at = (await hand.attempts(job_id))[0]["sent_at"]
+    await hand.age(job_id, seconds=SETTLED)
+    await hand.name("nearly", job_id, sent_at=sent_at - timedelta(seconds=SETTLED) + timedelta(minutes=minutes))
+    for _ in range(3):
+        await hand.look()
+        await hand.age(job_id, seconds=1)
+        await hand.sql("UPDATE attempts SET absent_at = absent_at - interval '1 hour'")
+    assert await hand.status(job_id) == "unconfirmed"
+    assert hand.fal.count("submit") == 1
 
 
 @pytest.mark.parametrize("seconds", [-299, 359])
@@ -328,6 +351,17 @@ async def test_a_job_of_which_fal_has_an_earlier_request_is_not_sent_again(hand:
     assert await hand.status(job_id) == "unconfirmed", "nor canceled for free"
 
 
+async def test_a_job_that_fal_answered_with_the_id_of_another_request_is_not_sent_again(hand: Hand) -> None:
+    hand.fal.answer("submit", accepted("twice"), accepted("twice"))
+    await hand.submit("a ship")
+    await hand.send()
+    job_id = await hand.submit()
+    await hand.send()
+    assert await hand.status(job_id) == "unconfirmed"
+    await absent_twice(hand, job_id)
+    assert await hand.status(job_id) == "unconfirmed", "fal had it: an admin must say"
+
+
 async def test_a_request_ended_by_its_start_deadline_does_not_count(hand: Hand) -> None:
     job_id = await hand.at_fal()
     hand.fal.answer("status", DONE)
@@ -406,6 +440,21 @@ async def test_an_answer_that_comes_while_the_job_is_judged_wins(hand: Hand) -> 
     assert await hand.status(job_id) == "unconfirmed"
 
 
+async def test_an_answer_that_is_stored_while_the_job_is_let_go_of_waits_for_nobody(hand: Hand) -> None:
+    job_id = await hand.lose()
+    row, db = await hand.row(job_id), hand.gateway.wiring.db
+    lost = Claimed(job_id=row["id"], attempt_id=row["attempt_id"], checks=0, cancel_requested_at=None)
+    async with db.begin_plain() as storing:
+        await storing.execute("SELECT FROM jobs WHERE id = $1 FOR UPDATE", row["id"])
+        letting_go = asyncio.create_task(queue_again(db, lost, now=row["created_at"]))
+        await waiting_for_locks(hand)
+        await storing.execute(
+            "UPDATE attempts SET fal_request_id = 'late', outcome = 'accepted' WHERE id = $1", row["attempt_id"]
+        )
+    assert not await letting_go
+    assert await hand.status(job_id) == "unconfirmed"
+
+
 async def test_a_request_that_arrives_after_all_is_a_stray(hand: Hand) -> None:
     job_id = await hand.lose()
     claimed = hand.rooms.lost._moves
@@ -472,6 +521,16 @@ async def test_a_killed_dispatchers_job_is_looked_for_too(hand: Hand) -> None:
     await hand.name("the-request", job_id)
     await hand.look()
     assert await hand.status(job_id) == "submitted"
+
+
+async def waiting_for_locks(hand: Hand) -> None:
+    """Until a statement in this database waits for a lock."""
+    blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(500):
+        if await hand.sql(blocked):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing waits")
 
 
 async def _asked(hand: Hand) -> Any:

@@ -28,8 +28,12 @@ class Scene:
         """A job whose submit's answer is lost; fal has it or has it not."""
         self.sandbox.set_fault(call="submit", fault="reset", times=1, accepted=accepted, prompt=prompt)
         job_id = str((await self.gateway.submit(self.person, prompt)).json()["id"])
-        await self.until(lambda: self.is_(job_id, "unconfirmed"))
+        await self.until(lambda: self.was_sent(job_id))
         return job_id
+
+    async def was_sent(self, job_id: str) -> bool:
+        """It may be found again at once."""
+        return (await self.gateway.job(self.person, job_id))["status"] not in {"queued", "submitting"}
 
     async def is_(self, job_id: str, status: str) -> bool:
         return bool((await self.gateway.job(self.person, job_id))["status"] == status)

@@ -11,7 +11,7 @@ import pytest
 from app.deliveries.post import Post, Tried
 from app.fal import Balance
 from app.jobs.claims import claim_followed
-from app.jobs.gone import ask_the_list
+from app.jobs.gone import Forgotten
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
@@ -60,7 +60,7 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     assert await hand.status(lost) == "submitted"
     await hand.sql("UPDATE jobs SET next_check_at = now()")
     (followed,) = await claim_followed(wiring.db, 10, poll_seconds=1)
-    await ask_the_list(wiring, hand.rooms.endings, followed)
+    await Forgotten(wiring, hand.rooms.hub, hand.rooms.endings).ask_the_list(followed)
 
     async def balance() -> Balance:
         return Balance(Decimal(100))

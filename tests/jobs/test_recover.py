@@ -85,14 +85,34 @@ async def test_a_place_in_the_queue_is_no_longer_shown(hand: Hand) -> None:
     assert (row["queue_position"], row["estimated_start_at"]) == (None, None)
 
 
-async def test_the_second_time_there_is_nothing_to_do(hand: Hand) -> None:
-    await hand.submit()
-    await submitting(hand, "a raft")
+async def test_the_second_time_moves_no_job_and_the_evidence_begins_anew(hand: Hand) -> None:
+    jobs = [await hand.submit(), await submitting(hand, "a raft")]
     await recover(hand)
-    before = await hand.sql("SELECT * FROM attempts ORDER BY id")
+    before = [(await hand.row(job_id))["attempt_id"] for job_id in jobs]
+    for job_id in jobs:
+        await hand.age(job_id, seconds=SETTLED)
+    await hand.look()
     again = await recover(hand)
-    assert (again.queued, again.submitting, again.unconfirmed) == (0, 0, 0)
-    assert await hand.sql("SELECT * FROM attempts ORDER BY id") == before
+    assert (again.queued, again.submitting, again.unconfirmed) == (0, 0, 2)
+    assert [(await hand.row(job_id))["attempt_id"] for job_id in jobs] == before
+    for job_id in jobs:
+        await hand.age(job_id, seconds=601)
+    await hand.look()
+    assert [await hand.status(job_id) for job_id in jobs] == ["unconfirmed", "unconfirmed"]
+
+
+async def test_a_job_still_in_doubt_after_an_earlier_restore_may_have_been_sent_after_the_newer_dump(
+    hand: Hand,
+) -> None:
+    job_id = await hand.submit()
+    await recover(hand)
+    await hand.age(job_id, seconds=SETTLED)  # the newer dump is of now; after it the job was let go of, and sent
+    await recover(hand)
+    (attempt,) = await hand.sql("SELECT *, now() AS restored_at FROM attempts")
+    await hand.name("sent-after-the-newer-dump", job_id, sent_at=attempt["restored_at"])
+    await hand.look()
+    job = await hand.job(job_id)
+    assert (job["status"], job["fal_request_id"]) == ("submitted", "sent-after-the-newer-dump")
 
 
 async def test_a_recovered_job_that_had_been_sent_goes_on_through_the_list(hand: Hand) -> None:
