@@ -26,6 +26,7 @@ _URL: Final = re.compile(r"[!-~]{1,2000}")
 _HOST: Final = re.compile(r"[a-z0-9._:-]+")
 _ADDRESS: Final = re.compile(r".*:.*|\d+\.\d+\.\d+\.\d+")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 SECRETS: Final = ("FAL_KEY", "FAL_ADMIN_KEY", "DATABASE_URL", "ADMIN_KEY", "SECRET_KEY", "METRICS_KEY")
 FAL_URLS: Final = ("fal_queue_url", "fal_rest_url", "fal_api_url")
 
@@ -128,6 +129,15 @@ class Settings(BaseSettings):
     @classmethod
     def _split_origins(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """As browsers send them: anything else would never match."""
+        if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in value):
+            message = "must be origins in lower case without a path (such as https://studio.example.com), or *"
+            raise ValueError(message)
+        return value
 
     @field_validator("forwarded_allow_ips")
     @classmethod

@@ -28,6 +28,7 @@ _NEVER: Final = tuple(
             "fd20:ce::/32",  # of GCP
             "fd00:c1::/32",  # of Oracle
             "fd00:42::42/128",  # of Scaleway
+            "64:ff9b:1::/48",  # a NAT64 of one's own: only that network knows where in it the IPv4 address stands
             "ff00::/8",
         ),
     )
@@ -40,9 +41,7 @@ _NOT_PUBLIC: Final = tuple(
 ) + tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
 
-_LAST_32_BITS: Final = tuple(
-    map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
-)
+_LAST_32_BITS: Final = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 """An IPv4 address ends these: compatible, mapped, translated, NAT64."""
 _LOOPBACK_V6: Final = IPv6Address("::1")
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import httpx
 
@@ -20,6 +20,8 @@ TRY_SECONDS: Final = 15.0
 _CONNECT_SECONDS: Final = 5.0
 _ADDRESSES: Final = 3  # of a name are tried, one after the other, as long as none was reached
 _READ_BYTES: Final = 16_384
+_ANSWER_BYTES: Final = 65_536  # its head, what comes before it, and what is read of its body
+_PIECE_BYTES: Final = 2_048  # parsed without a pause
 _READ_SECONDS: Final = 1.0
 _GONE: Final = 410
 
@@ -37,14 +39,32 @@ class Tried:
 
 
 class Sending:
-    """Whether a byte of the request may have gone out."""
+    """Whether a byte of the request may have gone out; and the bound on what comes back."""
 
     has_begun = False
 
-    async def __call__(self, event: str, _info: object) -> None:
-        """Httpcore's `trace`: called before the first byte is written."""
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Httpcore's `trace`: called when there is a connection, and before the first byte is written."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            _bound(info["return_value"])
         if event.endswith("send_request_headers.started"):
             self.has_begun = True
+
+
+def _bound(stream: Any) -> None:
+    """End a connection after so many bytes, and read them in pieces, so that others have their turn in between.
+
+    httpcore passes over 1xx answers without end, thousands in one go: a receiver that sends nothing else would stop us.
+    """
+    read, left = stream.read, _ANSWER_BYTES
+
+    async def read_bounded(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  as httpcore has it
+        nonlocal left
+        data: bytes = await read(min(max_bytes, left, _PIECE_BYTES), timeout) if left else b""
+        left -= len(data)
+        return data
+
+    stream.read = read_bounded
 
 
 class _NotAllowed(Exception):  # noqa: N818  a fact

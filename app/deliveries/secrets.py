@@ -37,7 +37,12 @@ _MAKE: Final = """
 INSERT INTO webhook_secrets (id, user_id, sealed, created_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (user_id) WHERE expires_at IS NULL DO NOTHING
 """
-_FORGET: Final = "DELETE FROM webhook_secrets WHERE user_id = $1 AND expires_at <= $2"
+_FORGET: Final = f"""
+DELETE FROM webhook_secrets WHERE user_id = $1 AND id NOT IN (
+    SELECT id FROM webhook_secrets WHERE user_id = $1 AND (expires_at IS NULL OR expires_at > $2)
+    ORDER BY expires_at DESC NULLS FIRST LIMIT {MOST_SIGNING - 1}
+)
+"""  # noqa: S608  ours
 _REPLACE: Final = "UPDATE webhook_secrets SET expires_at = $2 WHERE user_id = $1 AND expires_at IS NULL"
 _ONE_AT_A_TIME: Final = "SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE"
 

@@ -48,24 +48,36 @@ class Connection(HttpToolsProtocol):
         """Bytes of a head, a body, or what follows a refusal."""
         if self._is_refused:
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes and not self._is_refused:
+        if self._head_bytes and not self._is_refused:
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._refuse(_head_too_large())
-            elif self._timer is None:
+            elif self._in_head and self._timer is None:
                 self._start_timer()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of a head. One that follows a body is passed over: uvicorn would take it for one of the head."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A head is here: begin to answer, unless it is too large."""
         if len(self.headers) > MOST_HEADERS or (self._head_bytes > MOST_HEAD_BYTES and self._size() > MOST_HEAD_BYTES):
             self._refusal = _head_too_large
             raise ValueError  # stops the parser, which has `send_400_response` called
+        if self.parser.should_upgrade() and self._announces_body():
+            self._refusal = _not_upgraded  # httptools skips this body, and would read it as the next request
+            raise ValueError
         self._stop_timer()
+        super().on_headers_complete()
         self._in_head = False
         self._head_bytes = 0
-        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body; what may not be long without end is what stands between two of them, or after the last."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The end of a body, or of a head that has none."""
@@ -83,6 +95,9 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words are not ours
         """What the parser does not take."""
         self._refuse(self._refusal())
+
+    def _announces_body(self) -> bool:
+        return any(name in {b"content-length", b"transfer-encoding"} and value != b"0" for name, value in self.headers)
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -103,14 +118,17 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer in the application's stead, take nothing more, and close."""
+        """Answer in the application's stead, take nothing more, and close; whole requests before keep their answers."""
         self._is_refused = True
         self._stop_timer()
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
+        if cycle is not None and not cycle.response_complete and self._in_head:
+            cycle.keep_alive = False
+            return
+        if cycle is not None and not self._in_head:
             cycle.disconnected = True
             cycle.message_event.set()
-            if cycle.response_started:
+            if cycle.response_started or self.pipeline:  # an answer is on its way or out: this one would follow it
                 self.transport.close()
                 return
         self.transport.write(self._written(problem))
@@ -144,3 +162,7 @@ def _head_too_large() -> Problem:
 
 def _not_http() -> Problem:
     return NotHttp("Send a request of HTTP/1.1 as RFC 9112 writes it.")
+
+
+def _not_upgraded() -> Problem:
+    return NotHttp("Send it without the header `Upgrade`: only HTTP/1.1 is spoken here. (In Java: version(HTTP_1_1).)")

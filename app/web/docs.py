@@ -124,10 +124,18 @@ def _prose(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(" ".join(text.split())))
 
 
+def _add_refusals_of_the_edge(answers: dict[str, Any]) -> None:
+    """What asks for a key hears wrong ones only so often, and no body is waited for without end."""
+    for after, status in (("401", 429), ("413", 408)):
+        if after in answers:
+            answers.setdefault(str(status), responses(status)[status])
+
+
 def only_problems(document: dict[str, Any]) -> None:
     """Our refusals are problems: take out the validation error that FastAPI adds by itself."""
     for path in document["paths"].values():
         for operation in path.values():
+            _add_refusals_of_the_edge(operation["responses"])
             schema = operation["responses"].get("422", {}).get("content", {}).get("application/json", {})
             if schema:
                 operation["responses"]["422"] = responses(422)[422]

@@ -48,7 +48,8 @@ class Edge:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._bodies = Bodies(max_body_bytes)
+        # those of images, which only a known key may send, and the others: strangers' never crowd out images
+        self.bodies = Bodies(max_body_bytes), Bodies(max_body_bytes)
         self._failures = failures
         self._watch = Watch()
 
@@ -69,8 +70,8 @@ class Edge:
             finally:
                 self._watch.end(patience)
             return
-        limit = self._limit(scope["path"])
-        body = Body(receive, given, limit_bytes=limit, among=self._bodies, patience=patience, then_seconds=seconds)
+        limit, among = self._limit(scope["path"])
+        body = Body(receive, given, limit_bytes=limit, among=among, patience=patience, then_seconds=seconds)
         try:
             await self._answer(scope, body, around, given)
         finally:
@@ -117,8 +118,11 @@ class Edge:
         response = await request.app.state.fault(request, error)
         await response(scope, receive, send)
 
-    def _limit(self, path: str) -> int:
-        return self._max_body_bytes if path.startswith(_IMAGE_PATHS) else min(self._max_body_bytes, _SMALL_BODY_BYTES)
+    def _limit(self, path: str) -> tuple[int, Bodies]:
+        images, others = self.bodies
+        if path.startswith(_IMAGE_PATHS):
+            return self._max_body_bytes, images
+        return min(self._max_body_bytes, _SMALL_BODY_BYTES), others
 
 
 def _method(scope: Scope) -> str:

@@ -41,6 +41,18 @@ def test_a_value_and_a_file_in_one_source_are_refused(secret: str, tmp_path: Pat
         load(tmp_path, f"ADMIN_KEY={'a' * 24}\nADMIN_KEY_FILE={secret}\n", FAL_KEY=FAL_KEY)
 
 
+@pytest.mark.parametrize("origins", ["*", "https://a.example, http://localhost:3000", "http://[::1]:8080"])
+def test_origins_are_taken_as_browsers_send_them(origins: str, tmp_path: Path) -> None:
+    settings = load(tmp_path, "", FAL_KEY=FAL_KEY, CORS_ORIGINS=origins)
+    assert ", ".join(settings.cors_origins) == origins
+
+
+@pytest.mark.parametrize("origins", ["a.example", "https://a.example/", "https://A.example", "https://*.a.example"])
+def test_an_origin_that_would_never_match_is_refused(origins: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^CORS_ORIGINS must be origins in lower case [^\n]+\.$"):
+        load(tmp_path, "", FAL_KEY=FAL_KEY, CORS_ORIGINS=f"https://b.example,{origins}")
+
+
 @pytest.mark.parametrize("proxies", ["*", "127.0.0.1", "172.16.0.0/12, ::1,fd00::/8"])
 def test_proxies_are_taken_by_their_addresses(proxies: str, tmp_path: Path) -> None:
     assert load(tmp_path, "", FAL_KEY=FAL_KEY, FORWARDED_ALLOW_IPS=proxies).forwarded_allow_ips == proxies

@@ -93,6 +93,10 @@ async def test_rotates_at_once_come_one_after_the_other_and_stand_in_the_audit_l
     await office.turn()
     signatures = office.receiver.received[0].headers["webhook-signature"].split(" ")
     assert len(signatures) == 10, "a header has its bounds"
+    rows = await office.hand.sql(
+        "SELECT count(*) FROM webhook_secrets WHERE user_id = $1", office.hand.person.user_id[5:]
+    )
+    assert rows[0]["count"] == 10, "what would never sign is not kept"
     assert verifies(await office.secret(), office.receiver.received[0])
 
 

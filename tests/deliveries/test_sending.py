@@ -158,6 +158,26 @@ async def test_an_endless_answer_is_left_after_a_few_kilobytes(office: Office) -
     assert written < 50_000_000, "what the sockets' buffers took, and no more"
 
 
+async def test_an_endless_row_of_answers_before_the_answer_is_left_too(office: Office) -> None:
+    written = 0
+
+    async def hints(writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+                written += 1000 * 28
+                await writer.drain()
+
+    office.receiver.then(hints)
+    await office.end_job()
+    await office.turn()
+    delivery = await office.delivery()
+    assert (delivery["status"], delivery["error"]) == ("pending", "the connection broke before an answer")
+    await until(lambda: office.receiver._open == 0)
+    assert written < 50_000_000, "what the sockets' buffers took, and no more"
+
+
 async def test_a_compressed_answer_is_never_unpacked(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = gzip.compress(b"x" * 10_000_000)
 

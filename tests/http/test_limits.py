@@ -93,6 +93,57 @@ async def test_what_is_no_http_is_told_so_in_our_own_shape(gateway: Gateway) -> 
         problem(await send(gateway, nonsense), 400, "not-http")
 
 
+async def test_what_follows_a_body_is_bounded_and_no_header(gateway: Gateway, ann: Person) -> None:
+    body = b"c\r\n" + json.dumps({"prompt": "x"}).encode().ljust(12)[:12] + b"\r\n0\r\n"
+    begun = head("POST", "/v1/text-to-video", "Content-Type: application/json", "Transfer-Encoding: chunked") + body
+    trailed = begun + f"Authorization: Bearer {ann.secret}\r\n\r\n".encode()
+    async with nothing_written(gateway):
+        problem(await send(gateway, trailed), 401, "key-unknown")
+    known = head("POST", "/v1/teams", "Content-Type: application/json", "Transfer-Encoding: chunked")
+    for parts in ([b"X-%d: %s\r\n" % (n, b"x" * 9_000) for n in range(99)], [b"X: ", *[b"x" * 10_000] * 99]):
+        problem(await send(gateway, known, b"0\r\n", *parts), 431, "head-too-large")
+    problem(await send(gateway, known, b"5;", *[b"x" * 10_000] * 99), 431, "head-too-large")
+
+
+async def test_a_body_beside_an_upgrade_is_never_read_as_the_next_request(gateway: Gateway) -> None:
+    inner = head("GET", "/health/live")
+    upgrade = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "Content-Type: application/json"]
+    for length in (f"Content-Length: {len(inner)}", "Transfer-Encoding: chunked"):
+        answer = await send(gateway, head("POST", "/v1/text-to-video", *upgrade, length), inner)
+        assert "Upgrade" in problem(answer, 400, "not-http")["detail"]
+        assert b"live" not in answer.body
+    assert (await send(gateway, head("GET", "/health/live", *upgrade))).status == 200
+
+
+async def test_whole_requests_keep_their_answers_whatever_comes_after_them(
+    gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submits, goes_on = gateway.app.state.rooms.submits, asyncio.Event()
+    submit = submits.submit
+
+    async def waits(submission: Any) -> Any:
+        await goes_on.wait()
+        return await submit(submission)
+
+    monkeypatch.setattr(submits, "submit", waits)
+    body = json.dumps({"prompt": "x"}).encode()
+    lines = [f"Authorization: Bearer {ann.secret}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    request = head("POST", "/v1/text-to-video", *lines) + body
+    for parts in (
+        [request, b"nonsense\r\n\r\n"],
+        [request * 2 + b"nonsense\r\n\r\n"],
+        [request, head("GET", "/", "X: " + "x" * 70_000)],
+    ):
+        goes_on.clear()
+        async with wired(gateway) as (reader, writer):
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0.05)
+            goes_on.set()
+            answered = await asyncio.wait_for(reader.read(), 10)
+        assert answered.count(b"HTTP/1.1 202") == answered.count(b"HTTP/1.1 ") == parts[0].count(b"POST")
+
+
 @pytest.mark.parametrize("begun", [b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\n"])
 async def test_a_head_that_does_not_end_is_waited_for_only_so_long(
     begun: bytes, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
@@ -140,7 +191,7 @@ async def test_a_body_that_drips_is_waited_for_only_so_long(
         answer = Answer(await asyncio.wait_for(reader.read(), 10))
         dripping.cancel()
     assert problem(answer, 408, "body-too-slow")["within_seconds"] == 0.3
-    assert edge_of(gateway)._bodies.bytes_in_hand == 0
+    assert not any(held.bytes_in_hand for held in edge_of(gateway).bodies)
 
 
 async def test_a_body_that_nobody_wants_is_not_waited_for_without_end(
@@ -158,7 +209,7 @@ async def test_a_body_that_nobody_wants_is_not_waited_for_without_end(
 async def test_beyond_so_many_bytes_of_bodies_in_hand_large_ones_wait_outside(
     gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = edge_of(gateway)._bodies
+    held, _ = edge_of(gateway).bodies
     monkeypatch.setattr(held, "most_bytes", 500_000)
     body = json.dumps({"prompt": "x", "image_url": PNG + "A" * 400_000}).encode()
     lines = [f"Authorization: Bearer {ann.secret}", "Content-Type: application/json"]
@@ -176,6 +227,21 @@ async def test_beyond_so_many_bytes_of_bodies_in_hand_large_ones_wait_outside(
         writer.write(body[300_000:])
         assert b" 422 " in await reader.readuntil(b"\r\n\r\n")  # read to its end, and no image
     await until(lambda: held.bytes_in_hand == 0)
+
+
+async def test_strangers_bodies_do_not_stand_in_the_way_of_images(
+    gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for held in edge_of(gateway).bodies:
+        monkeypatch.setattr(held, "most_bytes", 500_000)
+    stranger = head("POST", "/v1/teams", "Content-Type: application/json", "Content-Length: 500000")
+    image = json.dumps({"prompt": "x", "image_url": PNG + "A" * 400_000}).encode()
+    lines = [f"Authorization: Bearer {ann.secret}", "Content-Type: application/json", f"Content-Length: {len(image)}"]
+    async with wired(gateway) as (_, writer):
+        writer.write(stranger + b"[" * 490_000)
+        await until(lambda: sum(held.bytes_in_hand for held in edge_of(gateway).bodies) > 400_000)
+        problem(await send(gateway, head("POST", IMAGE, *lines) + image), 422, "invalid-input")
+    await until(lambda: not any(held.bytes_in_hand for held in edge_of(gateway).bodies))
 
 
 async def test_a_request_that_does_not_end_is_answered_all_the_same(

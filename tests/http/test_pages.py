@@ -52,6 +52,13 @@ async def test_monitors_may_send_head(gateway: Gateway) -> None:
     assert set(paths["/health/live"]) == set(paths["/health/ready"]) == {"get"}
 
 
+async def test_what_the_edge_refuses_is_described_too(gateway: Gateway) -> None:
+    paths = (await gateway.client.get("/openapi.json")).json()["paths"]
+    described = [set(operation["responses"]) for path in paths.values() for operation in path.values()]
+    assert all("429" in answers for answers in described if "401" in answers)
+    assert all("408" in answers for answers in described if "413" in answers)
+
+
 async def test_ids_in_paths_are_called_id(gateway: Gateway) -> None:
     """As the Contract writes them; clients are made from these names."""
     paths = (await gateway.client.get("/openapi.json")).json()["paths"]
