@@ -18,8 +18,8 @@ from app.embedded import EmbeddedPostgres
 from tests.bench.speed import environment
 from tests.bench.stage import Figure, free_port, run, seed, serve
 
-CALLERS: Final = 8
-JOBS_EACH: Final = 40
+CALLERS: Final = 4
+JOBS_EACH: Final = 80
 GOAL_SECONDS: Final = 0.1
 SUBMIT: Final = {"prompt": "a paper boat crosses a puddle"}
 
@@ -104,7 +104,7 @@ async def _standing(outside: Outside) -> Any:
 
 
 def measure_telling(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:  # noqa: ARG001  each job is a sample
-    """Eight callers, each with one job at a time: from the webhook's first byte to what the caller is told."""
+    """Four callers, each with one job at a time: from the webhook's first byte to what the caller is told."""
     keys: list[str] = run(seed(postgres.dsn()))  # type: ignore[assignment]
     outside, port = Outside(), free_port()
     settings = environment(postgres.dsn(), outside.url) | {

@@ -38,8 +38,9 @@ async def _back_to_normal(run: Run) -> float:
     return time.monotonic() - back
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
-async def test_postgres_killed_under_load_loses_nothing(times: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow  # tests/http/test_postgres_trouble.py has one death for every day
+async def test_postgres_killed_ten_times_under_load_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    times = 10
     with tempfile.TemporaryDirectory(prefix="fg") as folder:  # short: a socket's path has 100 bytes
         report, seconds = await deaths(Path(folder), times)
     with capsys.disabled():
