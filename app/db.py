@@ -112,6 +112,7 @@ class Database:
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
             pool_pre_ping=False,
+            hide_parameters=True,  # an error in the log shows no values
         )
         event.listen(self._engine.sync_engine, "checkout", _replace_closed)
 
@@ -285,7 +286,7 @@ def leave_witness(tx: Tx, probe: str, key: UUID) -> None:
 
 
 def is_database_away(error: BaseException) -> bool:
-    """Whether this error says that Postgres could not be reached, rather than that a statement was wrong."""
+    """Whether Postgres could not be reached, or gave up for others' sake, rather than that a statement was wrong."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     away: tuple[type[BaseException], ...] = (
@@ -293,6 +294,7 @@ def is_database_away(error: BaseException) -> bool:
         PoolTimeout,
         CommitUnknown,
         asyncpg.InsufficientResourcesError,
+        asyncpg.DeadlockDetectedError,
         asyncpg.LockNotAvailableError,
         asyncpg.QueryCanceledError,
         asyncpg.IdleInTransactionSessionTimeoutError,
