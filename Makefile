@@ -48,7 +48,7 @@ run: install ## The same set-up, but it stays up and prints a curl (PORT=8000).
 	@$(BIN)/falgate demo --stay $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: install ## Run the test suite (about 3 minutes on two cores).
+test: install ## Run the test suite (about 5 minutes on two cores).
 	@$(BIN)/python -m pytest
 
 .PHONY: lint

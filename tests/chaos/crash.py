@@ -41,6 +41,7 @@ _LIST_LAG_SECONDS: Final = 0.75 * SPEED  # less than UNCONFIRMED_SECONDS, its ro
 _QUEUEING_SECONDS: Final = 0.4
 _DUMP_AGE_SECONDS: Final = 1.0  # START_SECONDS is 2 instead of 3600 here: five minutes would be 0.2
 _WITHIN_SECONDS: Final = 60.0
+_MORE_LIVES: Final = 60
 
 WANTS: Final[dict[str, tuple[str, ...]]] = {
     "cancel": ("canceled", "slowly"),
@@ -138,9 +139,13 @@ class Run:
         self._admin = Admin(nursery.url, self.callers, receiver)
         self._admins: list[asyncio.Task[None]] = []
 
-    async def kill(self, labels: Iterable[str], *, kills: int, restores: int) -> None:
-        """So many kills, each label in its turn; one that is not met in a life has its turn again later."""
+    async def kill(self, labels: Iterable[str], *, kills: int, restores: int, everywhere: bool) -> None:
+        """So many kills, each label in its turn; one that is not met in a life has its turn again later.
+
+        `everywhere`: and then, for some lives, at those that have not been met yet.
+        """
         turns = deque(labels)
+        everyone = set(turns)
         restore_at = {kills * (number + 1) // (restores + 1) for number in range(restores)}
         lives = 0
         self._begin_admin()
@@ -151,6 +156,9 @@ class Run:
             if self.report.kills.total() in restore_at:
                 restore_at.remove(self.report.kills.total())
                 await self._restore(turns)
+        for _ in range(_MORE_LIVES if everywhere else 0):
+            if spared := sorted(everyone - self.report.kills.keys()):
+                await self._kill_at(deque([self._chance.choice(spared)]))
         await self._end_admin()
 
     async def _kill_at(self, turns: deque[str]) -> None:
@@ -349,11 +357,19 @@ def all_labels(seed: int) -> list[str]:
 
 
 async def run_crashes(
-    folder: Path, postgres: EmbeddedPostgres, *, kills: int, restores: int, seed: int, labels: list[str], pace: Pace
+    folder: Path,
+    postgres: EmbeddedPostgres,
+    *,
+    kills: int,
+    restores: int,
+    seed: int,
+    labels: list[str],
+    pace: Pace,
+    everywhere: bool = False,
 ) -> Report:
     begun = time.monotonic()
     async with set_up(folder, postgres, seed=seed, pace=pace) as run:
-        await run.kill(labels, kills=kills, restores=restores)
+        await run.kill(labels, kills=kills, restores=restores, everywhere=everywhere)
         report = await run.close_books()
     report.seconds = time.monotonic() - begun
     return report
@@ -377,6 +393,7 @@ def main() -> int:
                     seed=given.seed,
                     labels=all_labels(given.seed),
                     pace=Pace(),
+                    everywhere=True,
                 )
             )
         print(*report.lines(), sep="\n")

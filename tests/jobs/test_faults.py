@@ -71,6 +71,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow  # tests/chaos/test_faults.py goes through them in every run
 @pytest.mark.usefixtures("impatient")
 async def test_every_fault_at_every_call_and_no_secret_anywhere(
     database_url: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
