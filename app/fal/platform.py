@@ -12,7 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.fal.listed import Listed, ListedRequest, read_page
-from app.fal.messages import Reply, clean
+from app.fal.messages import Reply
 from app.fal.outcomes import Trouble
 from app.fal.paths import FalUrl
 from app.fal.wire import Scrubber, exchange, read_transport, trust
@@ -52,7 +52,7 @@ class Platform:
         self._url = FalUrl(api_url)
         self._fal_key = fal_key
         self._admin_key = admin_key
-        self._scrubs = [Scrubber(key) for key in (fal_key, admin_key) if key is not None]
+        self._scrub = Scrubber(*(key for key in (fal_key, admin_key) if key is not None))
         self._timeout = httpx.Timeout(read_seconds, connect=connect_seconds, pool=connect_seconds).as_dict()
         self._transport = read_transport(trust() if tls is None else tls, _AT_ONCE)
 
@@ -123,12 +123,9 @@ class Platform:
         )
         try:
             async with asyncio.timeout(self.longest_seconds):
-                return await exchange(self._transport, request, most_bytes=PAGE_BYTES, scrub=self._scrubs[0])
+                return await exchange(self._transport, request, most_bytes=PAGE_BYTES, scrub=self._scrub)
         except Exception as reason:  # noqa: BLE001  aiohttp's own exceptions pass its transport now and then
-            text = f"{type(reason).__name__}: {reason}".removesuffix(": ")
-            for scrub in self._scrubs:
-                text = scrub.text(text)
-            return Trouble(clean(text, 300))
+            return Trouble(self._scrub.reason(reason))
 
 
 def _read_balance(reply: Reply) -> Balance | None:

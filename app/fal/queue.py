@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 from pydantic import SecretStr
 
-from app.fal.messages import Reply, clean
+from app.fal.messages import Reply
 from app.fal.outcomes import (
     CancelOutcome,
     Completed,
@@ -106,9 +106,10 @@ class Queue:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as reason:
             # Of httpx's own transport these mean that there was no connection to send on. The watch makes
             # sure of it.
-            return Unknown(self._say(reason), None) if sending.has_begun else NotSent(self._say(reason))
+            said = self._scrub.reason(reason)
+            return Unknown(said, None) if sending.has_begun else NotSent(said)
         except Exception as reason:  # noqa: BLE001 - whatever else went wrong, fal may have the request
-            return Unknown(self._say(reason), None)
+            return Unknown(self._scrub.reason(reason), None)
         return read_submit(reply, endpoint=endpoint, queue_url=self._url)
 
     async def status(self, ref: RequestRef) -> StatusOutcome:
@@ -173,12 +174,9 @@ class Queue:
             async with asyncio.timeout(self.longest_seconds):
                 return await exchange(self._reads, request, most_bytes=most_bytes, scrub=self._scrub)
         except Exception as reason:  # noqa: BLE001 - aiohttp's own exceptions pass its transport now and then
-            return Trouble(self._say(reason))
+            return Trouble(self._scrub.reason(reason))
 
     def _timeout(self, *, connect: float) -> dict[str, float | None]:
         # aiohttp counts the making of a connection into `pool`
         timeout = httpx.Timeout(self._read_seconds, connect=connect, pool=self._connect_seconds)
         return timeout.as_dict()
-
-    def _say(self, reason: Exception) -> str:
-        return clean(self._scrub.text(f"{type(reason).__name__}: {reason}".removesuffix(": ")), 300)

@@ -15,9 +15,10 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 
-from app.fal.messages import Reply
+from app.fal.messages import Reply, clean
 
 HEADER_BYTES: Final = 32_768  # fal's custom headers together come to at most 16 KB (FAL.md 1.7)
+_REASON_CHARACTERS: Final = 300
 _SCRUBBED_FROM: Final = 16  # characters; the word `sandbox` is no secret, and stands in the sandbox's URLs
 
 
@@ -102,11 +103,11 @@ async def exchange(
 
 
 class Scrubber:
-    """Takes FAL_KEY, and its secret half alone, out of all that is carried on: a last line of defence."""
+    """Takes keys of fal's, and the secret half of each alone, out of all that is carried on: a last line of defence."""
 
-    def __init__(self, fal_key: SecretStr) -> None:
-        key = fal_key.get_secret_value()
-        halves = (key, key.rpartition(":")[2])
+    def __init__(self, *keys: SecretStr) -> None:
+        texts = [key.get_secret_value() for key in keys]
+        halves = [part for text in texts for part in (text, text.rpartition(":")[2])]
         self._secrets = [secret for secret in halves if len(secret) >= _SCRUBBED_FROM]
 
     def text(self, text: str) -> str:
@@ -114,6 +115,10 @@ class Scrubber:
         for secret in self._secrets:
             text = text.replace(secret, "[FAL_KEY]")
         return text
+
+    def reason(self, error: Exception) -> str:
+        """What went wrong on the way, in one bounded line."""
+        return clean(self.text(f"{type(error).__name__}: {error}".removesuffix(": ")), _REASON_CHARACTERS)
 
     def bytes(self, body: bytes) -> bytes:
         """The body without the key."""

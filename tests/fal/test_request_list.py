@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from app.fal import Failed, Listed, ListedRequest, Platform, Succeeded, Trouble
 from app.fal import platform as platform_module
+from app.fal.wire import Scrubber
 
 from .conftest import FAL_KEY
 from .wire import KLING, Act, Heard, answer, serving
@@ -212,3 +213,11 @@ def test_how_a_listed_request_ended(
     assert type(result) is (expected or type(None))
     if isinstance(result, Failed):
         assert (result.error.code, result.billable, result.start_deadline) == (code, None, False)
+
+
+def test_both_keys_and_their_secret_halves_are_taken_out_of_what_is_carried_on() -> None:
+    first, second = "first-id:first-secret-of-the-tests", "second-id:second-secret-of-the-tests"
+    scrub = Scrubber(SecretStr(first), SecretStr(second))
+    carried = f"{first} {second} first-secret-of-the-tests second-secret-of-the-tests"
+    assert scrub.bytes(carried.encode()) == b"[FAL_KEY] [FAL_KEY] [FAL_KEY] [FAL_KEY]"
+    assert scrub.reason(OSError(f"no way to {second}")) == "OSError: no way to [FAL_KEY]"
