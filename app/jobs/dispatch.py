@@ -55,6 +55,14 @@ class Dispatcher:
         self._input_bytes = 0
         self.loop = Loop("dispatch", self._turn, places=SENDING_AT_ONCE)
 
+    def wake(self) -> None:
+        """There may be something to send: do not finish the rest.
+
+        While fal is degraded the rest is finished: each turn reads how fal is doing, and a probe is due soon enough.
+        """
+        if not self._upstream.is_degraded:
+            self.loop.wake()
+
     async def _turn(self, free: int) -> int:
         room = _INPUT_BYTES_AT_ONCE - self._input_bytes
         free = min(free, self._ramp.room)

@@ -51,7 +51,7 @@ class Rooms:
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings, self.upstream)
-        self.submits = Submits(wiring, last_used, wake=self._submitted)
+        self.submits = Submits(wiring, last_used, wake=self.dispatcher.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings, self.upstream)
         self.strays = Strays(wiring)
         self.receiver = Receiver(
@@ -67,14 +67,10 @@ class Rooms:
         self._folding = Loop("folding", self._fold, places=1, rest_seconds=600.0)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _submitted(self) -> None:
-        if not self.upstream.is_degraded:  # else each submit would have the row of `upstream` read
-            self.dispatcher.loop.wake()
-
     def _ended(self, job_ids: Sequence[UUID]) -> None:
         self.hub.announce(job_ids)
         if self.wiring.settings.fal_concurrency is not None:
-            self.dispatcher.loop.wake()  # a slot is free
+            self.dispatcher.wake()  # a slot is free
 
     async def _keep_house(self, _free: int) -> int:
         await self.upstream.look()
