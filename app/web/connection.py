@@ -20,7 +20,7 @@ MOST_HEADERS: Final = 100
 HEAD_SECONDS: Final = 20.0
 """How long a head may take to arrive, from the first byte (of the first request: from the connection)."""
 
-_LINGER_SECONDS: Final = 1.0  # closed at once, a client that is still writing would never see the refusal
+_LINGER_SECONDS: Final = 1.0  # closed at once, a client that is still writing would never see the answer
 
 
 class Connection(HttpToolsProtocol):
@@ -33,10 +33,12 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._refusal: Callable[[], Problem] = _not_http
         self._timer: asyncio.TimerHandle | None = None
+        self._leave: _Leave
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client connects: its first head is waited for."""
         super().connection_made(transport)
+        self._leave = _Leave(transport, self._close)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -71,6 +73,7 @@ class Connection(HttpToolsProtocol):
             raise ValueError
         self._stop_timer()
         super().on_headers_complete()
+        self.cycle.transport = self._leave  # type: ignore[assignment]  # the three methods that it calls
         self._in_head = False
         self._head_bytes = 0
 
@@ -115,7 +118,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._start_timer()  # the caller waits for us, not we for the caller
         else:
-            self.transport.close()
+            self._is_refused = True
+            self._linger()
 
     def _refuse(self, problem: Problem) -> None:
         """Answer in the application's stead, take nothing more, and close; whole requests before keep their answers."""
@@ -132,6 +136,21 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
                 return
         self.transport.write(self._written(problem))
+        self._linger()
+
+    def _close(self) -> None:
+        """An answer is out that ends the connection."""
+        if self._in_head:
+            self.transport.close()
+        else:
+            self._is_refused = True
+            self._stop_timer()
+            self._linger()
+
+    def _linger(self) -> None:
+        """Say that no more will come; what does is dropped, for a connection reset would take the answer with it."""
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _written(self, problem: Problem) -> bytes:
@@ -150,6 +169,17 @@ class Connection(HttpToolsProtocol):
     def _base_url(self) -> str:
         host, port = self.server or ("", None)
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+
+
+class _Leave:
+    """A transport as uvicorn's cycle of request and answer uses it, but for how it closes."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 def _head_too_large() -> Problem:

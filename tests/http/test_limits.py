@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -158,15 +158,22 @@ async def test_a_head_that_does_not_end_is_waited_for_only_so_long(
                 if not begun:  # idle, and as kept alive as any other
                     continue
             writer.write(begun)
-            dripping = asyncio.create_task(_drip(writer) if begun else asyncio.sleep(0))
-            assert await asyncio.wait_for(reader.read(), 10) == b""
-            dripping.cancel()
+            async with dripping(writer) if begun else nullcontext():
+                assert await asyncio.wait_for(reader.read(), 10) == b""
 
 
-async def _drip(writer: asyncio.StreamWriter) -> None:
-    for n in range(1000):
-        await asyncio.sleep(0.05)
-        writer.write(f"X-{n}: x\r\n".encode())
+@asynccontextmanager
+async def dripping(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    async def drip() -> None:
+        for n in range(10_000):
+            await asyncio.sleep(0.005)
+            writer.write(f"X-{n}: x\r\n".encode())
+
+    task = asyncio.create_task(drip())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def test_whoever_waits_for_us_is_not_cut_off_for_a_stray_line(
@@ -187,9 +194,8 @@ async def test_a_body_that_drips_is_waited_for_only_so_long(
     lines = [f"Authorization: Bearer {ann.secret}", "Content-Type: application/json", "Content-Length: 200000"]
     async with nothing_written(gateway), wired(gateway) as (reader, writer):
         writer.write(head("POST", path, *lines) + b"{" * 100_000)
-        dripping = asyncio.create_task(_drip(writer))
-        answer = Answer(await asyncio.wait_for(reader.read(), 10))
-        dripping.cancel()
+        async with dripping(writer):
+            answer = Answer(await asyncio.wait_for(reader.read(), 10))
     assert problem(answer, 408, "body-too-slow")["within_seconds"] == 0.3
     assert not any(held.bytes_in_hand for held in edge_of(gateway).bodies)
 
@@ -201,9 +207,8 @@ async def test_a_body_that_nobody_wants_is_not_waited_for_without_end(
     lines = ["Content-Type: application/json", "Content-Length: 200000"]
     async with wired(gateway) as (reader, writer):
         writer.write(head("POST", IMAGE, *lines) + b"{")
-        dripping = asyncio.create_task(_drip(writer))
-        assert b" 401 " in await asyncio.wait_for(reader.read(), 10)
-        dripping.cancel()
+        async with dripping(writer):
+            assert b" 401 " in await asyncio.wait_for(reader.read(), 10)
 
 
 async def test_beyond_so_many_bytes_of_bodies_in_hand_large_ones_wait_outside(
