@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     unconfirmed_seconds: int = Field(600, ge=1)
     queue_seconds: int = Field(86400, ge=1)
     webhook_allow_private: bool = False
+    output_store: str | None = None
+    payload_days: int = Field(30, ge=1, le=36_500)
     metrics_key: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

@@ -14,6 +14,7 @@ from app.db import Database
 from app.fal import KeySet, Platform, Queue, trust
 from app.metrics import Metrics
 from app.settings import Settings
+from app.tokens import Tokens
 
 log = logging.getLogger("falgate")
 
@@ -30,6 +31,7 @@ class Wiring:
     tls: ssl.SSLContext
     catalogue: Catalogue
     metrics: Metrics
+    tokens: Tokens | None
     clock: Callable[[], datetime]
 
 
@@ -52,6 +54,7 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
         tls=tls,
         catalogue=load_catalogue(),
         metrics=Metrics(),
+        tokens=Tokens(settings.secret_key) if settings.secret_key else None,
         clock=clock,
     )
 

@@ -15,6 +15,8 @@ from app.accounts.key_secrets import hash_of
 from app.db import MOMENT
 from app.ids import show
 from app.problems import Problem
+from app.settings import Settings
+from app.tokens import MARK, Grant, Tokens, TokenUnknown
 
 Role = Literal["member", "lead", "finance", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -98,6 +100,48 @@ class Caller:
     key_name: str
     user_name: str
     team_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a request carries: the hash of a key's secret, and the grant when it was a token of that key's."""
+
+    secret_hash: bytes
+    grant: Grant | None = None
+
+
+def read_credential(
+    headers: Headers,
+    *,
+    settings: Settings,
+    tokens: Tokens | None,
+    now: datetime,
+    job_id: UUID | None = None,
+    in_query: str | None = None,
+) -> Credential:
+    """The credential of a route that takes tokens too; asks no database.
+
+    `job_id` is the job that the route is about, if it is about one: a token for one job opens no other route.
+    `in_query` is `?token=`, where a route takes it: only a token of this job counts there.
+
+    Raises KeyUnknown, RoleForbidden for ADMIN_KEY, and TokenUnknown.
+    """
+    if in_query is not None:
+        if tokens is None or job_id is None:
+            raise TokenUnknown
+        secret_hash, grant = tokens.read(in_query, now=now)
+        if grant.job_id != job_id:
+            raise TokenUnknown
+        return Credential(secret_hash, grant)
+    scheme, secret = authorization(headers)
+    if scheme in {b"bearer", b"key"} and secret.startswith(MARK.encode()):
+        if tokens is None:
+            raise TokenUnknown
+        secret_hash, grant = tokens.read(secret.decode("latin-1"), now=now)
+        if grant.job_id not in {None, job_id}:
+            raise TokenUnknown
+        return Credential(secret_hash, grant)
+    return Credential(credentials(headers, admin_key=settings.admin_key))
 
 
 async def find_caller(tx: AsyncConnection, secret_hash: bytes, *, now: datetime) -> Caller | None:

@@ -22,6 +22,7 @@ from app.db import SCHEMA_REVISION, Database, Lock
 from app.deliveries import tables as _deliveries  # noqa: F401
 from app.jobs import tables as _jobs  # noqa: F401
 from app.ledger import tables as _ledger  # noqa: F401
+from app.outputs import tables as _outputs  # noqa: F401
 from app.settings import Settings, SettingsError
 from app.wiring import utc_now
 

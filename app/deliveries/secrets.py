@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from app.accounts import audit_log
 from app.accounts.callers import Caller, acting
 from app.db import Plain, Tx, plain_of
-from app.deliveries.sealing import Seal, SealBroken
 from app.deliveries.shapes import WebhookSecret
 from app.ids import new_id, show
 from app.problems import Problem
+from app.sealing import Seal, SealBroken
 from app.settings import Settings
 
 GRACE: Final = timedelta(hours=24)

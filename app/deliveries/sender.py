@@ -12,10 +12,10 @@ from standardwebhooks import Webhook
 from app.deliveries.claims import A_TARGET, Claimed, claim_due, give_back, store_try
 from app.deliveries.post import Outcome, Post, Sending, Tried
 from app.deliveries.retries import delay_seconds
-from app.deliveries.sealing import Seal, SealBroken
 from app.deliveries.secrets import SQL_LIVE, make_secret, open_secrets
 from app.ids import show
 from app.loop import Loop
+from app.sealing import Seal, SealBroken
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.deliveries")

@@ -50,6 +50,7 @@ deliveries = Table(
     Column("created_at", MOMENT, nullable=False),
     Column("tried_at", MOMENT),
     Column("delivered_at", MOMENT),
+    Column("shape", Text),
     PrimaryKeyConstraint("id", name="deliveries_pkey"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="deliveries_job_id_fkey"),
     CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="deliveries_status_check"),

@@ -13,12 +13,14 @@ from app.jobs.group import Group
 from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.wire import job_json
 from app.problems import NotFound
+from app.tokens import Grant
 
 INPUT_SHOWN: Final = "CASE WHEN c.role = 'finance' AND j.user_id <> c.user_id THEN NULL ELSE j.input END"
 """Finance reads jobs of all with their inputs hidden."""
 
 _READ: Final = f"""
-SELECT c.key_id, c.is_stale, j.version, j.finished_at IS NOT NULL AS is_ended,
+SELECT c.key_id, c.is_stale, j.version, j.finished_at IS NOT NULL AS is_ended, j.user_id = c.user_id AS is_own,
+       j.end_user,
        CASE WHEN j.id IS NOT NULL THEN {job_json(INPUT_SHOWN)} END AS body
 FROM unnest($1::bytea[], $2::uuid[]) WITH ORDINALITY AS r (hash, job_id, n)
 LEFT JOIN LATERAL (
@@ -31,11 +33,12 @@ ORDER BY r.n
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks (by the hash of the secret) for which job, when."""
+    """Who asks (by the hash of the secret, and the grant of a token) for which job, when."""
 
     secret_hash: bytes
     job_id: UUID
     now: datetime
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,16 @@ class Reader:
                 [asked.job_id for asked in batch],
                 max(asked.now for asked in batch),
             )
-        return [self._outcome(row) for row in rows]
+        return [self._outcome(asked, row) for asked, row in zip(batch, rows, strict=True)]
 
-    def _outcome(self, row: Any) -> Seen | Exception:
-        key_id, is_stale, version, is_ended, body = row
+    def _outcome(self, asked: Asked, row: Any) -> Seen | Exception:
+        key_id, is_stale, version, is_ended, is_own, end_user, body = row
         if key_id is None:
             return KeyUnknown()
         if is_stale:
             self._last_used.saw(key_id)
-        if body is None:
+        if body is None or not (
+            asked.grant is None or asked.grant.shows(asked.job_id, is_own=is_own, end_user=end_user)
+        ):
             return NotFound(NOT_FOUND_DETAIL)
         return Seen(body, version, is_ended)

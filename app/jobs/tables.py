@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -58,6 +59,12 @@ jobs = Table(
     Column("finished_at", MOMENT),
     Column("webhook_url", Text),
     Column("estimated_start_at", MOMENT),
+    Column("webhook_shape", Text),
+    Column("start_seconds", Double),
+    Column("fal_reply", JSON),
+    Column("inference_seconds", Double),
+    Column("expires_at", MOMENT),
+    Column("payload_erased_at", MOMENT),
     PrimaryKeyConstraint("id", name="jobs_pkey"),
     CheckConstraint(
         "status IN ('queued', 'submitting', 'submitted', 'running', 'unconfirmed', 'succeeded', 'failed', 'canceled')",
@@ -204,4 +211,32 @@ ended_jobs = Table(
     Column("jobs", BigInteger, nullable=False),
     Column("through", MOMENT, nullable=False),
     PrimaryKeyConstraint("model", "status", name="ended_jobs_pkey"),
+)
+
+job_logs = Table(
+    "job_logs",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("logged_at", Text),
+    Column("level", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "n", name="job_logs_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="job_logs_job_id_fkey"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("fal_request_id", Text, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    Column("fal_key_id", Text, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("next_try_at", MOMENT),
+    Column("erased_at", MOMENT),
+    Column("error", Text),
+    PrimaryKeyConstraint("fal_request_id", name="erasures_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="erasures_job_id_fkey"),
+    Index("erasures_due_idx", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
 )

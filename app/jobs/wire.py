@@ -43,6 +43,7 @@ def job_json(input_sql: str = "j.input") -> str:
         "submitted_at": sql_moment("j.submitted_at"),
         "started_at": sql_moment("j.started_at"),
         "finished_at": sql_moment("j.finished_at"),
+        "expires_at": sql_moment("j.expires_at"),
     }
     listed = ", ".join(f"'{name}', {sql}" for name, sql in members.items())
     return f"json_build_object({listed})::text"
@@ -101,6 +102,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "submitted_at": "2026-11-20T09:00:00.210000Z",
     "started_at": "2026-11-20T09:00:05.480000Z",
     "finished_at": "2026-11-20T09:04:11.020000Z",
+    "expires_at": "2026-11-27T09:04:11.020000Z",
 }
 
 
@@ -143,6 +145,7 @@ class Job(BaseModel):
     submitted_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    expires_at: datetime | None = Field(description="Until when its video is kept at least.")
 
 
 class BlockingQuota(BaseModel):

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from app.deliveries.sealing import Seal, SealBroken
 from app.deliveries.sender import Sender
+from app.sealing import Seal, SealBroken
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.deliveries.conftest import Office

@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
-_LABEL: Final = b"falgate webhook secrets, version 1"
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12
 
@@ -18,12 +17,17 @@ class SealBroken(Exception):  # noqa: N818  a fact
     """This was not sealed with this SECRET_KEY for this owner, or was changed since."""
 
 
-class Seal:
-    """Seals under one SECRET_KEY; it shows none of it."""
+def derive_key(secret_key: SecretStr, purpose: str) -> bytes:
+    """32 bytes that follow from SECRET_KEY for this purpose alone: one purpose's key tells nothing of another's."""
+    label = f"falgate {purpose}, version 1".encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(secret_key.get_secret_value().encode())
 
-    def __init__(self, secret_key: SecretStr) -> None:
-        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_LABEL).derive(secret_key.get_secret_value().encode())
-        self._cipher = AESGCM(key)
+
+class Seal:
+    """Seals under one SECRET_KEY, for one purpose; it shows none of it."""
+
+    def __init__(self, secret_key: SecretStr, purpose: str = "webhook secrets") -> None:
+        self._cipher = AESGCM(derive_key(secret_key, purpose))
 
     def close(self, text: bytes, *, owner: bytes) -> bytes:
         """Seal it, so that it opens for this owner only."""

@@ -1,0 +1,54 @@
+"""The tables of files and videos, as `migrations/` made them."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+from app.db import MOMENT, metadata
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("team_id", Uuid, nullable=False),
+    Column("key_id", Uuid, nullable=False),
+    Column("end_user", Text),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size_bytes", BigInteger),
+    Column("sha256", LargeBinary),
+    Column("url", Text, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    PrimaryKeyConstraint("id", name="files_pkey"),
+    ForeignKeyConstraint(["user_id"], ["users.id"], name="files_user_id_fkey"),
+    Index("files_user_id_idx", "user_id", "id"),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("path", Text),
+    Column("content_type", Text),
+    Column("size_bytes", BigInteger),
+    Column("sha256", LargeBinary),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("next_try_at", MOMENT),
+    Column("stored_at", MOMENT),
+    Column("error", Text),
+    PrimaryKeyConstraint("job_id", name="outputs_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="outputs_job_id_fkey"),
+    Index("outputs_due_idx", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
+)
