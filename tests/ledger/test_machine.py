@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
             await plain.execute("SET LOCAL session_replication_role = replica")
             await plain.execute(
                 "TRUNCATE teams, users, keys, key_secrets, audit_log, quotas, quota_usage, jobs, payloads, "
-                "idempotency_keys, attempts, entries, spend_daily, fal_webhooks, deliveries, webhook_secrets"
+                "idempotency_keys, attempts, entries, spend_daily, fal_webhooks, deliveries, webhook_secrets CASCADE"
             )
         ann = await self.house.someone()
         self.people = [ann, await self.house.someone(ann.team_id), await self.house.someone()]
