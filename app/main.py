@@ -18,6 +18,10 @@ from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
 from app.compat import routes as compat
+from app.compat import schema as compat_schema
+from app.compat.errors import PREFIX as FAL_PREFIX
+from app.compat.errors import fal_answer
+from app.compat.repeats import Repeats
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
@@ -59,6 +63,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.rooms = Rooms(wiring, last_used)
         app.state.sender = app.state.rooms.sender
+        app.state.repeats = Repeats(wiring, app.state.rooms.submits)
         if work:
             app.state.rooms.start()
         try:
@@ -109,6 +114,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = ProblemBody.model_json_schema()
         jobs_schema.complete(document, app.state.wiring.catalogue)
+        compat_schema.complete(document, app.state.wiring.catalogue)
         docs.only_problems(document)
         app.openapi_schema = document
     return app.openapi_schema
@@ -158,6 +164,8 @@ def _faults(error: RequestValidationError) -> list[dict[str, str]]:
 
 
 def _answer(request: Request, problem: Problem) -> Response:
+    if request.scope["path"].startswith(FAL_PREFIX):
+        return fal_answer(problem)
     settings: Settings = request.app.state.wiring.settings
     body = problem.body(
         base_url=settings.public_url or base_url(request), request_id=request.scope.get("request_id", "")

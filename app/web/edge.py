@@ -27,9 +27,12 @@ REQUEST_SECONDS: Final = 60.0
 _COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
-_IMAGE_PATHS: Final = "/v1/image-to-video"
-_ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
-_ANSWERS_ONLY_KEYS: Final = "/v1/"
+_FAL: Final = "/fal/"
+_FAL_ID: Final = b"x-fal-request-id"
+_OPEN: Final = "/fal/.well-known/"
+_IMAGE_PATHS: Final = ("/v1/image-to-video", _FAL)
+_ASK_FOR_KEYS: Final = ("/v1/", _FAL, "/metrics")
+_ANSWERS_ONLY_KEYS: Final = ("/v1/", _FAL)
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
@@ -63,6 +66,7 @@ class Edge:
         given = dict(scope["headers"])
         seconds = _seconds(scope["path"], given)
         patience = self._watch.begin(seconds)
+        scope["patience"] = patience
         around = _Around(scope, send, request_id, patience, self._metrics)
         if scope["method"] in _HAVE_NO_BODY:
             try:
@@ -145,7 +149,7 @@ def _seconds(path: str, given: dict[bytes, bytes]) -> float:
 def _opens_for_keys_only(scope: Scope) -> bool:
     """Whether a success there proves the key: a preflight is answered to anybody, as /metrics is without a key."""
     path: str = scope["path"]
-    return path.startswith(_ANSWERS_ONLY_KEYS) and scope["method"] != "OPTIONS"
+    return path.startswith(_ANSWERS_ONLY_KEYS) and not path.startswith(_OPEN) and scope["method"] != "OPTIONS"
 
 
 class _Around:
@@ -171,6 +175,8 @@ class _Around:
                 self._metrics.saw_http(_method(self._scope), _route(self._scope), self.status, seconds)
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
+            if self._path.startswith(_FAL) and not any(name == _FAL_ID for name, _ in headers):
+                message["headers"].append((_FAL_ID, self._id[1]))  # without it Python takes us for a broken nginx
             if self.status == _OK and self._path.endswith("/events"):
                 self.patience.last(math.inf)  # a stream lasts as long as its job
         await self._send(message)
