@@ -17,6 +17,7 @@ from starlette.responses import Response
 from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
+from app.compat import routes as compat
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
@@ -77,6 +78,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
+    app.router.routes.extend(compat.plain.routes)
     domains = (jobs.router, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)
