@@ -100,8 +100,9 @@ def position_in(source: Mapping[str, object]) -> int | None:
 def seconds_in(source: object, name: str) -> float | None:
     """A member as seconds, when it is a number that can be some."""
     value = source.get(name) if isinstance(source, Mapping) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < _LONGEST_SECONDS else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _LONGEST_SECONDS else None
 
 
 def storable(value: object) -> object:

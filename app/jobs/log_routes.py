@@ -1,35 +1,34 @@
 """The route of a job's log."""
 
+import re
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from app import logs
 from app.accounts.callers import read_credential
-from app.http import JsonRoute, Listing, Page, json_response
+from app.http import JsonRoute, Listing, json_response
 from app.ids import parse, show
-from app.jobs.log_reading import LogEntry
 from app.jobs.read import Asked
-from app.jobs.reach import NOT_FOUND_DETAIL
 from app.jobs.rooms import InRooms
-from app.jobs.schema import JOB_ID
-from app.problems import InvalidInput, NotFound, responses
+from app.jobs.schema import JOB_ID, LOGGED
+from app.problems import InvalidInput, responses
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
-_LONGEST_CURSOR: Final = 9
+_CURSOR: Final = re.compile(r"[0-9]{1,6}")
 
 
 async def _readable(request: Request, rooms: InRooms) -> Asked:
-    """The job that is asked about, which this caller may read. Raises as `Reader.read` does."""
+    """The job that is asked about, once this caller may read it. Raises as `Reader.read` does, and TokenUnknown."""
     job_id = parse("job", request.path_params["id"])
     now = rooms.wiring.clock()
     credential = read_credential(
         request.scope["headers"], settings=rooms.wiring.settings, tokens=rooms.wiring.tokens, now=now, job_id=job_id
     )
-    if job_id is not None:
-        logs.job_id.set(show("job", job_id))
-    asked = Asked(credential.secret_hash, job_id or parse("job", f"job_{0:032x}"), now, credential.grant)
+    logs.job_id.set(None if job_id is None else show("job", job_id))
+    asked = Asked(credential.secret_hash, job_id or UUID(int=0), now, credential.grant)
     await rooms.reader.read(asked)
     return asked
 
@@ -38,8 +37,16 @@ async def _readable(request: Request, rooms: InRooms) -> Asked:
     "/v1/jobs/{id}/logs",  # noqa: FAST003
     operation_id="list_job_logs",
     summary="What the model wrote",
-    responses={200: {"model": Page[LogEntry]}} | responses(401, 403, 404, 422, 503),
+    responses=LOGGED | responses(401, 403, 404, 422, 503),
     openapi_extra={"parameters": [JOB_ID], "security": [{"key": []}]},
 )
 async def get_logs(asked: Annotated[Asked, Depends(_readable)], rooms: InRooms, listing: Listing) -> Response:
-    """As fal's log has it, **oldest first**, unlike other lists. Many models write nothing. At most 1,000 lines."""
+    """**Oldest first**, unlike other lists. Many models write nothing; of one job 1,000 lines are kept."""
+    cursor = listing.cursor or "0"
+    if not _CURSOR.fullmatch(cursor):
+        raise InvalidInput([{"parameter": "cursor", "detail": "must be a next_cursor of this list"}])
+    after = int(cursor)
+    entries = await rooms.log_reader.read(asked, after=after, most=listing.limit + 1)
+    has_more = len(entries) > listing.limit
+    next_cursor = f'"{after + listing.limit}"' if has_more else "null"
+    return json_response(f'{{"data":[{",".join(entries[: listing.limit])}],"next_cursor":{next_cursor}}}')
