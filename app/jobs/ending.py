@@ -23,8 +23,8 @@ log = logging.getLogger("falgate.end")
 class Ending:
     """How a job ends, if it still stands where whoever says so believes: in one of `was`, on this attempt.
 
-    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end; `fal_reply` and
-    `inference_seconds` (`replies`) what callers of fal's own protocol are told beside it.
+    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end; `fal_reply` (`replies`) and
+    `inference_seconds` are what callers of fal's own protocol are told beside it.
     """
 
     job_id: UUID
