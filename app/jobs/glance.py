@@ -24,7 +24,8 @@ SELECT c.key_id, c.is_stale, j.user_id = c.user_id AS is_own, j.end_user,
        CASE WHEN r.with_result THEN j.output::text END,
        CASE WHEN j.status IN ('failed', 'canceled') THEN j.error::text END,
        CASE WHEN r.with_result OR j.status IN ('failed', 'canceled') THEN j.fal_reply::text END
-FROM unnest($1::bytea[], $2::uuid[], $4::bool[], $5::bool[]) WITH ORDINALITY AS r (hash, job_id, with_log, with_result, n)
+FROM unnest($1::bytea[], $2::uuid[], $4::bool[], $5::bool[]) WITH ORDINALITY
+     AS r (hash, job_id, with_log, with_result, n)
 LEFT JOIN LATERAL (
     SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
 ) c ON true

@@ -2,17 +2,17 @@
 
 import re
 from typing import Annotated, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from app import logs
-from app.accounts.callers import read_credential
+from app.accounts.access import credential_of
 from app.http import JsonRoute, Listing, json_response
 from app.ids import parse, show
 from app.jobs.read import Asked
 from app.jobs.rooms import InRooms
 from app.jobs.schema import JOB_ID, LOGGED
+from app.jobs.wait import asked_now
 from app.problems import InvalidInput, responses
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
@@ -23,12 +23,8 @@ _CURSOR: Final = re.compile(r"[0-9]{1,6}")
 async def _readable(request: Request, rooms: InRooms) -> Asked:
     """The job that is asked about, once this caller may read it. Raises as `Reader.read` does, and TokenUnknown."""
     job_id = parse("job", request.path_params["id"])
-    now = rooms.wiring.clock()
-    credential = read_credential(
-        request.scope["headers"], settings=rooms.wiring.settings, tokens=rooms.wiring.tokens, now=now, job_id=job_id
-    )
     logs.job_id.set(None if job_id is None else show("job", job_id))
-    asked = Asked(credential.secret_hash, job_id or UUID(int=0), now, credential.grant)
+    asked = asked_now(rooms, credential_of(request, rooms.wiring, job_id=job_id), job_id)
     await rooms.reader.read(asked)
     return asked
 

@@ -20,6 +20,7 @@ from app.deliveries.targets import LONGEST_URL, refusal_of
 from app.http import parse_json, require_json_type
 from app.problems import InvalidInput, input_faults
 from app.settings import Settings
+from app.tokens import Grant
 
 DEFAULT_MODEL: Final = "kling-2.1-master"
 LONGEST_WAIT_SECONDS: Final = 300
@@ -104,15 +105,25 @@ class Submission:
 
 
 async def read_submission(
-    request: Request, category: Category, *, secret_hash: bytes, catalogue: Catalogue, settings: Settings
+    request: Request,
+    category: Category,
+    *,
+    secret_hash: bytes,
+    grant: Grant | None = None,
+    catalogue: Catalogue,
+    settings: Settings,
 ) -> Submission:
-    """Raises NotJson, BodyTooLarge (from the body's limit) or InvalidInput."""
+    """Raises NotJson, BodyTooLarge (from the body's limit) or InvalidInput.
+
+    The end user of a token's grant stands on the submission, and its idempotency keys are that end user's own.
+    """
     require_json_type(request.headers.get("content-type"))
     body = await request.body()
     faults: list[dict[str, str]] = []
+    end_user = grant.end_user if grant else None
     key = read_idempotency_key(request, faults)
     wait_seconds = read_wait(request, faults)
-    parsed = await read_beside(body, lambda: _read_body(body, category, catalogue, settings, faults))
+    parsed = await read_beside(body, lambda: _read_body(body, end_user, category, catalogue, settings, faults))
     if faults or parsed is None:
         raise InvalidInput(faults)
     endpoint, fields, shown, payload = parsed
@@ -125,7 +136,7 @@ async def read_submission(
         end_user=fields.end_user,
         webhook_url=fields.webhook_url,
         seconds=endpoint.seconds(fields),
-        idempotency_key=key,
+        idempotency_key=key_within(end_user, key),
         fingerprint=fingerprint(endpoint, shown, fields),
         wait_seconds=wait_seconds,
     )
@@ -136,13 +147,25 @@ async def read_beside(body: bytes, read: Callable[[], Read]) -> Read:
     return await asyncio.to_thread(read) if len(body) > _PARSE_BESIDE_BYTES else read()
 
 
+def key_within(end_user: str | None, key: str | None) -> str | None:
+    """What an idempotency key is stored as: of a token's end user so that no other one's, nor the key's, is met."""
+    return key if key is None or end_user is None else f"«{end_user}» {key}"
+
+
 def _read_body(
-    body: bytes, category: Category, catalogue: Catalogue, settings: Settings, faults: list[dict[str, str]]
+    body: bytes,
+    end_user: str | None,
+    category: Category,
+    catalogue: Catalogue,
+    settings: Settings,
+    faults: list[dict[str, str]],
 ) -> tuple[Endpoint, Ours, dict[str, Any], str | None] | None:
     data = parse_json(body)
     if not isinstance(data, dict):
         faults.append({"pointer": "", "detail": "the body must be a JSON object"})
         return None
+    if end_user is not None and data.setdefault("end_user", end_user) != end_user:
+        faults.append({"pointer": "/end_user", "detail": "must be the one that this token was made for, or left out"})
     refusal = refusal_of_webhook(data.get("webhook_url"), settings)
     faults += [{"pointer": "/webhook_url", "detail": refusal}] if refusal else []
     endpoint = _endpoint(data, category, catalogue, faults)
@@ -193,7 +216,7 @@ def _faults_of_ours(data: Any) -> list[dict[str, str]]:
 
 def fingerprint(endpoint: Endpoint, shown: Mapping[str, Any], fields: Ours, *more: object) -> bytes:
     """Equal for two requests that ask for the same: same endpoint, input, tags, end user, webhook, and `more`."""
-    asked = [endpoint.id, sorted(shown.items()), sorted(fields.tags.items()), fields.end_user]
+    asked: list[object] = [endpoint.id, sorted(shown.items()), sorted(fields.tags.items()), fields.end_user]
     if fields.webhook_url is not None:  # without one it is what earlier releases wrote
         asked.append(fields.webhook_url)
     asked += more

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from app.accounts.callers import RoleForbidden
+from app.accounts.callers import Credential, RoleForbidden
 from app.db import is_database_away
 from app.fal import MOST_LINES
 from app.jobs.read import Asked, Seen
@@ -19,14 +19,14 @@ from app.problems import Problem
 RETRY_MILLISECONDS: Final = 3000
 
 
-async def wait_until_ended(rooms: Rooms, secret_hash: bytes, job_id: UUID, *, seconds: float) -> Seen:
+async def wait_until_ended(rooms: Rooms, credential: Credential, job_id: UUID, *, seconds: float) -> Seen:
     """The job when it has ended, or as it is after so many seconds. Raises as `Reader.read` does."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + seconds
     async with rooms.hub.watching(job_id) as news:
         while True:
             news.clear()
-            seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+            seen = await rooms.reader.read(asked_now(rooms, credential, job_id))
             left = give_up_at - loop.time()
             if seen.is_ended or left <= 0 or rooms.stopping.is_set():
                 return seen
@@ -34,7 +34,7 @@ async def wait_until_ended(rooms: Rooms, secret_hash: bytes, job_id: UUID, *, se
                 await asyncio.wait_for(news.wait(), min(left, rooms.hub.reread_seconds))
 
 
-async def stream_events(rooms: Rooms, secret_hash: bytes, job_id: UUID, first: Seen) -> AsyncIterator[bytes]:
+async def stream_events(rooms: Rooms, credential: Credential, job_id: UUID, first: Seen) -> AsyncIterator[bytes]:
     """Server-sent events: the job at once, then at each change, until it ends or may no longer be read.
 
     What its model writes comes in events of their own, from the first line on, and before the end that it led to.
@@ -63,7 +63,9 @@ async def stream_events(rooms: Rooms, secret_hash: bytes, job_id: UUID, first: S
                 said_at = loop.time()
             news.clear()
             try:
-                asked = _asked(rooms, secret_hash, job_id)
+                asked = asked_now(rooms, credential, job_id)
+                if asked.grant is not None and asked.grant.expires_at <= asked.now:
+                    return
                 seen, lines = await rooms.reader.read(asked), await _read_lines(rooms, asked, told)
                 told, has_looked = told + len(lines), True
             except Problem:
@@ -82,6 +84,7 @@ async def _read_lines(rooms: Rooms, asked: Asked, told: int) -> Sequence[str]:
         return ()
 
 
-def _asked(rooms: Rooms, secret_hash: bytes, job_id: UUID) -> Asked:
+def asked_now(rooms: Rooms, credential: Credential, job_id: UUID | None) -> Asked:
+    """What cannot be an id is asked for all the same: whoever has no key must not learn what an id looks like."""
     now: datetime = rooms.wiring.clock()
-    return Asked(secret_hash, job_id, now)
+    return Asked(credential.secret_hash, job_id or UUID(int=0), now, credential.grant)
