@@ -25,6 +25,7 @@ from app.compat.repeats import Repeats
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
+from app.jobs import log_routes
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
@@ -84,7 +85,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     app.router.routes.extend(compat.plain.routes)
-    domains = (jobs.router, deliveries.router, ledger.router, accounts.router)
+    domains = (jobs.router, log_routes.router, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)
     docs.mount_assets(app)
