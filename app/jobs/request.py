@@ -49,6 +49,10 @@ def _few(value: object) -> object:
     return value
 
 
+EndUser = Annotated[str, Field(min_length=1, max_length=128), NO_NUL]
+"""The caller's own name for its visitor."""
+
+
 class Ours(Input):
     """The fields of a submit that are falgate's own, beside fal's."""
 
@@ -62,7 +66,7 @@ class Ours(Input):
         ),
     ] = Field(default_factory=dict)
     end_user: Annotated[
-        Annotated[str, Field(min_length=1, max_length=128), NO_NUL] | None,
+        EndUser | None,
         Field(description="Your own name for your visitor."),
     ] = None
     webhook_url: Annotated[
