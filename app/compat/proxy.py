@@ -1,4 +1,4 @@
-"""`/fal/proxy`: fal's server-proxy protocol, by which `@fal-ai/client` names in a header the URL that it means (FAL.md 4.3).
+"""`/fal/proxy`, fal's server-proxy protocol: `@fal-ai/client` names in a header the URL that it means (FAL.md 4.3).
 
 Nothing is ever fetched: the URL is taken apart, and what it asks for is answered by the gateway itself, like the same
 call below `/fal/`.

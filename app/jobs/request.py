@@ -159,7 +159,9 @@ def _read_body(
     if not isinstance(data, dict):
         faults.append({"pointer": "", "detail": "the body must be a JSON object"})
         return None
-    if end_user is not None and data.setdefault("end_user", end_user) != end_user:
+    if end_user is not None and data.get("end_user") is None:
+        data["end_user"] = end_user
+    elif end_user not in {None, data.get("end_user")}:
         faults.append({"pointer": "/end_user", "detail": "must be the one that this token was made for, or left out"})
     faults += _faults_of_webhook(data.get("webhook_url"), settings)
     endpoint = _endpoint(data, category, catalogue, faults)
