@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request, Security
@@ -25,8 +25,13 @@ from app.accounts.callers import (
 )
 from app.accounts.last_used import LastUsed
 from app.ids import parse
+from app.problems import Problem
 from app.tokens import TokenUnknown
 from app.wiring import Wired, Wiring
+
+Read = TypeVar("Read")
+
+_READ_UNASKED_BYTES: Final = 100_000
 
 BEARER: Final = HTTPBearer(
     auto_error=False,
@@ -82,6 +87,27 @@ def credential_of(
         job_id=job_id,
         in_query=given[0] if given else None,
     )
+
+
+async def read_for_known(
+    request: Request, wiring: Wiring, credential: Credential, read: Callable[[], Awaitable[Read]]
+) -> Read:
+    """What `read` makes of a request, or what is wrong with it; but whoever has no live key hears that instead."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
+        await require_live(wiring, credential)  # a stranger's images are not taken into memory
+    try:
+        return await read()
+    except Problem:
+        await require_live(wiring, credential)
+        raise
+
+
+async def require_live(wiring: Wiring, credential: Credential) -> None:
+    """Raises KeyUnknown unless the key, its user and its team are live."""
+    async with wiring.db.reading() as tx:
+        if await find_caller(tx, credential.secret_hash, now=wiring.clock()) is None:
+            raise KeyUnknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ plain = APIRouter(route_class=PlainRoute, tags=["fal"])
 """Takes every path below `/fal/`: a route of its own there (the proxy, the JWKS) is matched before it."""
 
 
-@plain.api_route("/fal/{path:path}", methods=["GET", "POST", "PUT"], include_in_schema=False)  # noqa: FAST003
+@plain.api_route("/fal/{path:path}", methods=["GET", "POST", "PUT"], include_in_schema=False)
 async def answer_path(request: Request) -> Response:
     """Anything at all of fal's queue."""
     return await answer_call(request, parse_below(request.path_params["path"]))

@@ -1,6 +1,8 @@
 """Why jobs end: the ending of each cause, and the `error` that tells the caller."""
 
 from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -12,6 +14,9 @@ from app.jobs.claims import Claimed, Followed
 from app.jobs.ending import Ending
 from app.jobs.states import AT_FAL, BEFORE_ANSWER, QUEUED
 from app.wiring import Wiring
+
+_CLOCKS_APART: Final = timedelta(seconds=2)  # fal's from ours: what it lets go of so early is not sent anew
+_NOT_STARTED: Final = "Request timed out before it started"
 
 
 def error_json(
@@ -148,6 +153,34 @@ def overdue(job_id: UUID) -> Ending:
             detail="fal took no job for too long. Nothing was charged; ask again.",
             retryable=True,
         ),
+    )
+
+
+def has_waited_as_asked(job: Followed, *, now: datetime) -> bool:
+    """Whether fal's letting go of it is the start deadline that its caller asked for, and nobody has cancelled it."""
+    if job.start_seconds is None or job.cancel_requested_at is not None:
+        return False
+    return job.job_id < first_id(now - timedelta(seconds=job.start_seconds) + _CLOCKS_APART)
+
+
+def not_started(job_id: UUID, *, was: frozenset[str], attempt_id: UUID | None) -> Ending:
+    """It did not start in the time that its caller gave it: as fal itself says it (FAL.md 1.7, 2.3)."""
+    headers = {"x-fal-error-type": "request_timeout", "x-fal-request-timeout-type": "user"}
+    body = {"detail": _NOT_STARTED, "error_type": "request_timeout"}
+    return Ending(
+        job_id=job_id,
+        was=was,
+        attempt_id=attempt_id,
+        status="failed",
+        charge=void("it did not start in the time that its caller gave it"),
+        error=error_json(
+            code="request-timeout",
+            title="Request timeout",
+            detail=f"{_NOT_STARTED}: the start deadline was the caller's own.",
+            fal_status=HTTPStatus.GATEWAY_TIMEOUT,
+            fal_type="request_timeout",
+        ),
+        fal_reply=to_json({"status": HTTPStatus.GATEWAY_TIMEOUT, "headers": headers, "body": body}).decode(),
     )
 
 

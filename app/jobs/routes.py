@@ -1,13 +1,13 @@
 """The jobs' routes: what is asked of a job over HTTP, and nothing else."""
 
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from app import logs
-from app.accounts.access import Admin, Admitting, Calling, credential_of
-from app.accounts.callers import Credential, KeyUnknown, find_caller
+from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_live
+from app.accounts.callers import Credential
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
 from app.ids import parse, show
@@ -36,38 +36,27 @@ from app.jobs.schema import (
 )
 from app.jobs.seats import SeatedResponse
 from app.jobs.wait import asked_now, stream_events, wait_until_ended
-from app.problems import InvalidInput, NotFound, Problem, responses
+from app.problems import InvalidInput, NotFound, responses
 from app.wiring import Wired
 
 plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
-_READ_UNASKED_BYTES: Final = 100_000
-
 
 async def _submission(request: Request, rooms: Rooms, category: Category, credential: Credential) -> Submission:
-    """What is asked for, or what is wrong with it; but whoever has no key hears that instead."""
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
-        await _require_key(rooms, credential)  # a stranger's images are not taken into memory
-    try:
-        return await read_submission(
+    return await read_for_known(
+        request,
+        rooms.wiring,
+        credential,
+        lambda: read_submission(
             request,
             category,
             secret_hash=credential.secret_hash,
             grant=credential.grant,
             catalogue=rooms.wiring.catalogue,
             settings=rooms.wiring.settings,
-        )
-    except Problem:
-        await _require_key(rooms, credential)
-        raise
-
-
-async def _require_key(rooms: Rooms, credential: Credential) -> None:
-    async with rooms.wiring.db.reading() as tx:
-        if await find_caller(tx, credential.secret_hash, now=rooms.wiring.clock()) is None:
-            raise KeyUnknown
+        ),
+    )
 
 
 def _submit_route(category: Category) -> None:
@@ -161,7 +150,7 @@ async def _get_waiting(request: Request, rooms: Rooms, credential: Credential, j
     faults: list[dict[str, str]] = []
     wait_seconds = read_wait(request, faults)
     if faults:
-        await _require_key(rooms, credential)
+        await require_live(rooms.wiring, credential)
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(asked_now(rooms, credential, job_id))).body)

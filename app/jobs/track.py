@@ -240,6 +240,9 @@ class Tracker:
         if await ask_again(self._wiring.db, job, start_seconds=self._wiring.settings.start_seconds):
             self._hub.announce([job.job_id])
             return
+        if causes.has_waited_as_asked(job, now=now):
+            await self._endings.end(causes.not_started(job.job_id, was=AT_FAL, attempt_id=job.attempt_id))
+            return
         if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1, queued_at=now):
             self._hub.announce([job.job_id])
             return

@@ -259,7 +259,13 @@ class House:
     async def claim(self, most: int = 100) -> list[ToSend]:
         """Take what is queued, as the dispatcher does."""
         claimed, _ = await claim_queued(
-            self.wiring.db, most, lease_seconds=90, fal_key_id=self.fal.key_id, most_bytes=10**9, start_seconds=3600
+            self.wiring.db,
+            most,
+            lease_seconds=90,
+            fal_key_id=self.fal.key_id,
+            most_bytes=10**9,
+            start_seconds=3600,
+            now=self.wiring.clock(),
         )
         return claimed
 
