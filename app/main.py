@@ -17,6 +17,7 @@ from starlette.responses import Response
 from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
+from app.compat import uploads
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
@@ -24,6 +25,8 @@ from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
 from app.ledger import routes as ledger
+from app.outputs import file_routes as files
+from app.outputs.uploads import FRAMING_BYTES
 from app.problems import (
     MEDIA_TYPE,
     Internal,
@@ -77,7 +80,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    domains = (jobs.router, deliveries.router, ledger.router, accounts.router)
+    domains = (jobs.router, files.router, uploads.router, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)
     docs.mount_assets(app)
@@ -93,7 +96,11 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
         )
     app.state.failures = Failures()
     app.add_middleware(
-        Edge, max_body_bytes=settings.max_body_bytes, failures=app.state.failures, metrics=wiring.metrics
+        Edge,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=wiring.catalogue.image_bytes + FRAMING_BYTES,
+        failures=app.state.failures,
+        metrics=wiring.metrics,
     )
     return app
 

@@ -28,6 +28,7 @@ _COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be count
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
+_FILE_PATHS: Final = "/v1/files"
 _ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
 _ANSWERS_ONLY_KEYS: Final = "/v1/"
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
@@ -44,10 +45,13 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 class Edge:
     """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, failures: Failures, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, max_upload_bytes: int, failures: Failures, metrics: Metrics
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = min(max_body_bytes, max_upload_bytes)
         # those of images, which only a known key may send, and the others: strangers' never crowd out images
         self.bodies = Bodies(max_body_bytes), Bodies(max_body_bytes)
         self._failures = failures
@@ -122,6 +126,8 @@ class Edge:
         images, others = self.bodies
         if path.startswith(_IMAGE_PATHS):
             return self._max_body_bytes, images
+        if path.startswith(_FILE_PATHS):
+            return self._max_upload_bytes, images
         return min(self._max_body_bytes, _SMALL_BODY_BYTES), others
 
 
