@@ -16,7 +16,7 @@ from starlette.responses import Response
 from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
-from app.compat import proxy
+from app.compat import proxy, uploads
 from app.compat import routes as compat
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
@@ -26,6 +26,8 @@ from app.jobs import schema as jobs_schema
 from app.jobs import tokens
 from app.jobs.rooms import Rooms
 from app.ledger import routes as ledger
+from app.outputs import file_routes as files
+from app.outputs.uploads import FRAMING_BYTES
 from app.problems import (
     MEDIA_TYPE,
     Internal,
@@ -80,8 +82,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    app.router.routes.extend([*proxy.plain.routes, *compat.plain.routes])
-    domains = (jobs.router, tokens.router, deliveries.router, ledger.router, accounts.router)
+    app.router.routes.extend([*proxy.plain.routes, *uploads.router.routes, *compat.plain.routes])
+    domains = (jobs.router, tokens.router, files.router, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)
     docs.mount_assets(app)
@@ -91,6 +93,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.add_middleware(
         Edge,
         max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=wiring.catalogue.image_bytes + FRAMING_BYTES,
         failures=app.state.failures,
         metrics=wiring.metrics,
         crossing=crossing(settings.cors_origins),

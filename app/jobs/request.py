@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 
 from app.catalogue.endpoint import Category, Endpoint, Input
-from app.catalogue.fields import NO_NUL, show_image
+from app.catalogue.fields import NO_NUL, images_below, show_image
 from app.catalogue.registry import Catalogue
 from app.deliveries.targets import LONGEST_URL, refusal_of
 from app.http import parse_json, require_json_type
@@ -179,7 +179,8 @@ def _read_body(
         faults += _faults_of_ours(data)
         return None
     try:
-        fields = body_type(endpoint).model_validate(data)
+        context = images_below(settings.fal_rest_url, settings.fal_queue_url)
+        fields = body_type(endpoint).model_validate(data, context=context)
     except ValidationError as error:
         faults += input_faults(error.errors(include_url=False, include_input=False))
         return None

@@ -26,6 +26,7 @@ page that says what happened and what to do. Fields, codes and statuses may be a
 TAGS: Final = [
     {"name": "jobs", "description": "Ask for videos and follow them."},
     {"name": "tokens", "description": "What a key hands to a browser: less than the key, for a while."},
+    {"name": "files", "description": "Images to begin a video with."},
     {"name": "me", "description": "Who you are and what you may still spend."},
     {"name": "webhooks", "description": "How jobs that have ended come to you: signed, and tried for a day."},
     {"name": "models", "description": "What can be asked for, and its price."},

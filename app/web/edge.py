@@ -29,6 +29,7 @@ _COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be count
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
 _IMAGE_PATHS: Final = "/v1/image-to-video"
+_FILE_PATHS: Final = "/v1/files"
 _ASK_FOR_KEYS: Final = ("/v1/", "/fal/", "/metrics")
 _ANSWERS_ONLY_KEYS: Final = ("/v1/", "/fal/")
 _ANSWERS_ANYBODY: Final = "/fal/.well-known/"
@@ -50,12 +51,20 @@ class Edge:
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_body_bytes: int, failures: Failures, metrics: Metrics, crossing: Crossing
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_upload_bytes: int,
+        failures: Failures,
+        metrics: Metrics,
+        crossing: Crossing,
     ) -> None:
         self._app = crossing(app)
         self._crossing = crossing
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = min(max_body_bytes, max_upload_bytes)
         # those of images, which only a known key may send, and the others: strangers' never crowd out images
         self.bodies = Bodies(max_body_bytes), Bodies(max_body_bytes)
         self._failures = failures
@@ -130,6 +139,8 @@ class Edge:
         images, others = self.bodies
         if path.startswith(_IMAGE_PATHS):
             return self._max_body_bytes, images
+        if path.startswith(_FILE_PATHS):
+            return self._max_upload_bytes, images
         return min(self._max_body_bytes, _SMALL_BODY_BYTES), others
 
 

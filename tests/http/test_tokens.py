@@ -179,7 +179,9 @@ async def test_the_end_user_of_a_token_stands_on_its_jobs_and_on_no_others(gatew
         for other in ("b", "", 3, VISITOR.upper()):
             answer = await gateway.client.post(TEXT, json={"prompt": "x", "end_user": other}, headers=ours)
             assert "/end_user" in faults(answer)
-            answer = await gateway.client.post(f"{TEXT}/estimate", json={"prompt": "x", "end_user": other}, headers=ours)
+            answer = await gateway.client.post(
+                f"{TEXT}/estimate", json={"prompt": "x", "end_user": other}, headers=ours
+            )
             assert "/end_user" in faults(answer)
     nobodys = (await gateway.submit(ann)).json()
     path = f"/v1/jobs/{job['id']}"
@@ -268,7 +270,12 @@ async def test_a_token_dies_with_the_key_that_made_it(gateway: Gateway) -> None:
     headers = await bearer(gateway, eve)
     answer = await gateway.client.post(f"/v1/keys/{eve.key_id}/rotate", json={}, headers=ADMIN)
     assert answer.status_code == 200
-    for method, path in (("GET", f"/v1/jobs/{job_id}"), ("GET", "/v1/jobs"), ("POST", TEXT), ("POST", f"{TEXT}/estimate")):
+    for method, path in (
+        ("GET", f"/v1/jobs/{job_id}"),
+        ("GET", "/v1/jobs"),
+        ("POST", TEXT),
+        ("POST", f"{TEXT}/estimate"),
+    ):
         refusal(await gateway.client.request(method, path, json={"prompt": "x"}, headers=headers), 401, "key-unknown")
 
 
@@ -351,9 +358,7 @@ async def without_secret(postgres: EmbeddedPostgres, template: str) -> AsyncIter
         yield running
 
 
-async def test_without_a_secret_key_there_are_no_tokens(
-    without_secret: Gateway, gateway: Gateway, ann: Person
-) -> None:
+async def test_without_a_secret_key_there_are_no_tokens(without_secret: Gateway, gateway: Gateway, ann: Person) -> None:
     eve = await without_secret.make_person()
     for body in ({"scope": "read"}, {"scope": "submit", "job_id": f"job_{NOBODYS}"}):
         answer = await without_secret.client.post("/v1/tokens", json=body, headers=eve.headers)
@@ -362,5 +367,3 @@ async def test_without_a_secret_key_there_are_no_tokens(
     refusal(await get(without_secret, "/v1/jobs", headers), 401, "token-unknown")
     page = await without_secret.client.get("/problems/tokens-off")
     assert "SECRET_KEY" in page.text
-
-
