@@ -13,8 +13,8 @@ from app.accounts.access import credential_of, read_for_known
 from app.accounts.callers import Credential
 from app.catalogue.endpoint import Endpoint
 from app.compat.line import Line
-from app.compat.paths import alias_of
 from app.compat.repeats import HeardResponse, Repeats, Told
+from app.compat.status import urls_of
 from app.deliveries.targets import LONGEST_URL
 from app.http import base_url, parse_json, require_json_type
 from app.ids import show
@@ -63,15 +63,8 @@ def repeats_of(request: Request) -> Repeats:
 def _accepted(request: Request, endpoint: Endpoint, told: Told) -> Response:
     wiring = wiring_of(request)
     job_id = show("job", told.job_id)
-    base = f"{wiring.settings.public_url or base_url(request)}/fal/{alias_of(endpoint.id)}/requests/{job_id}"
-    body = {
-        "status": "IN_QUEUE",
-        "request_id": job_id,
-        "response_url": base,
-        "status_url": f"{base}/status",
-        "cancel_url": f"{base}/cancel",
-        "queue_position": 0,
-    }
+    urls = urls_of(wiring.settings.public_url or base_url(request), endpoint.id, told.job_id)
+    body = {"status": "IN_QUEUE", "request_id": job_id, **urls, "queue_position": 0}
     headers = {"x-fal-request-id": job_id} | ({} if told.is_new else {"Idempotent-Replayed": "true"})
     return Response(to_json(body), media_type="application/json", headers=headers)
 

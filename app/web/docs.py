@@ -25,6 +25,8 @@ page that says what happened and what to do. Fields, codes and statuses may be a
 """
 TAGS: Final = [
     {"name": "jobs", "description": "Ask for videos and follow them."},
+    {"name": "tokens", "description": "What a key hands to a browser: less than the key, for a while."},
+    {"name": "files", "description": "Images to begin a video with."},
     {"name": "fal", "description": "fal's own protocol, for the programs and clients that speak it."},
     {"name": "me", "description": "Who you are and what you may still spend."},
     {"name": "webhooks", "description": "How jobs that have ended come to you: signed, and tried for a day."},
