@@ -1,7 +1,6 @@
 """Submitting by fal's protocol: what is answered, and what becomes of everything beside the input."""
 
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -68,7 +67,8 @@ async def test_what_headers_and_query_say_stands_on_the_job(gateway: Gateway, an
     assert answer.status_code == 200, answer.text
     job = await row(gateway, answer.json()["request_id"])
     assert (job["webhook_url"], job["webhook_shape"]) == ("https://hooks.example.com/x", "fal")
-    assert json.loads(job["tags"]) == {"scene": "4", "film.take": "two words"}
+    shown = await gateway.job(ann, answer.json()["request_id"])
+    assert shown["tags"] == {"scene": "4", "film.take": "two words"}
     assert (job["end_user"], job["start_seconds"]) == ("zoé", 90.5)
 
 
