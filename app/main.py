@@ -18,12 +18,16 @@ from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
 from app.compat import proxy, uploads
 from app.compat import routes as compat
+from app.compat import schema as compat_schema
+from app.compat.errors import PREFIX as FAL_PREFIX
+from app.compat.errors import fal_answer
+from app.compat.repeats import Repeats
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
+from app.jobs import log_routes, tokens
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
-from app.jobs import tokens
 from app.jobs.rooms import Rooms
 from app.ledger import routes as ledger
 from app.outputs import file_routes as files
@@ -63,6 +67,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.rooms = Rooms(wiring, last_used)
         app.state.sender = app.state.rooms.sender
+        app.state.repeats = Repeats(wiring, app.state.rooms.submits)
         if work:
             app.state.rooms.start()
         try:
@@ -83,7 +88,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     app.router.routes.extend([*proxy.plain.routes, *uploads.router.routes, *compat.plain.routes])
-    domains = (jobs.router, tokens.router, files.router, deliveries.router, ledger.router, accounts.router)
+    of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
+    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)
     docs.mount_assets(app)
@@ -110,6 +116,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = ProblemBody.model_json_schema()
         jobs_schema.complete(document, app.state.wiring.catalogue)
+        compat_schema.complete(document, app.state.wiring.catalogue)
         docs.only_problems(document)
         app.openapi_schema = document
     return app.openapi_schema
@@ -159,6 +166,8 @@ def _faults(error: RequestValidationError) -> list[dict[str, str]]:
 
 
 def _answer(request: Request, problem: Problem) -> Response:
+    if request.scope["path"].startswith(FAL_PREFIX):
+        return fal_answer(problem)
     settings: Settings = request.app.state.wiring.settings
     body = problem.body(
         base_url=settings.public_url or base_url(request), request_id=request.scope.get("request_id", "")

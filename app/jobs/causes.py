@@ -12,6 +12,7 @@ from app.ids import first_id
 from app.jobs.charges import charge_failure, charge_success, void
 from app.jobs.claims import Claimed, Followed
 from app.jobs.ending import Ending
+from app.jobs.replies import failure_reply, success_reply
 from app.jobs.states import AT_FAL, BEFORE_ANSWER, QUEUED
 from app.wiring import Wiring
 
@@ -52,8 +53,8 @@ def fal_error_json(error: FalError) -> str:
     )
 
 
-def succeeded(job: Claimed, result: Succeeded) -> Ending:
-    """The model made it."""
+def succeeded(job: Claimed, result: Succeeded, inference_seconds: float | None = None) -> Ending:
+    """The model made it, in so many seconds."""
     return Ending(
         job_id=job.job_id,
         was=AT_FAL,
@@ -61,6 +62,8 @@ def succeeded(job: Claimed, result: Succeeded) -> Ending:
         status="succeeded",
         charge=charge_success(result.billable),
         output=to_json(result.output).decode(),
+        fal_reply=success_reply(result.billable),
+        inference_seconds=inference_seconds,
     )
 
 
@@ -69,7 +72,7 @@ def old_before(wiring: Wiring) -> datetime:
     return wiring.clock() - timedelta(seconds=wiring.settings.job_deadline_seconds)
 
 
-def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
+def failed(job: Followed, result: Failed, *, old_before: datetime, inference_seconds: float | None = None) -> Ending:
     """The model's own error, or a cancel that fal has carried out: the caller's, or ours of a job past its deadline.
 
     Ours may be of a job made before `old_before` (JOB_DEADLINE_SECONDS ago). Its age tells, since a crash or a restored
@@ -79,11 +82,11 @@ def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
     is_canceled = result.canceled or (has_asked and result.error.code == CLIENT_CLOSED)
     ours = not has_asked and (job.job_id < first_id(old_before) or job.attempt_outcome == "deadline")
     if ours and result.error.code == CLIENT_CLOSED:
-        status, error = "failed", _past_its_deadline(result.error)
+        status, error, reply = "failed", _past_its_deadline(result.error), None
     elif is_canceled:
-        status, error = "canceled", _canceled_at_fal(result.error)
+        status, error, reply = "canceled", _canceled_at_fal(result.error), failure_reply(result.error)
     else:
-        status, error = "failed", fal_error_json(result.error)
+        status, error, reply = "failed", fal_error_json(result.error), failure_reply(result.error)
     return Ending(
         job_id=job.job_id,
         was=AT_FAL,
@@ -91,6 +94,8 @@ def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
         status=status,
         charge=charge_failure(result),
         error=error,
+        fal_reply=reply,
+        inference_seconds=inference_seconds,
     )
 
 
@@ -120,6 +125,7 @@ def refused(job: Claimed, error: FalError) -> Ending:
         status="failed",
         charge=void("fal refused it: nothing was made"),
         error=fal_error_json(error),
+        fal_reply=failure_reply(error),
     )
 
 

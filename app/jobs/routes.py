@@ -177,7 +177,10 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
     openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID, TOKEN_IN_QUERY], "security": KEY_OR_TOKEN},
 )
 async def get_events(request: Request) -> Response:
-    """The job at once, then at each change; closed after its end. A comment every 15 s keeps the stream open."""
+    """The job at once, then at each change, and what its model writes; closed after its end.
+
+    A comment every 15 s keeps the stream open.
+    """
     rooms = rooms_of(request)
     job_id = _about(parse("job", request.path_params["id"]))
     credential = credential_of(request, rooms.wiring, job_id=job_id, in_query=True)

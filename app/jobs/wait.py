@@ -1,7 +1,7 @@
 """Waiting for a job: at any replica, told by NOTIFY, re-reading in case it was not."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
@@ -9,8 +9,9 @@ from uuid import UUID
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from app.accounts.callers import Credential
+from app.accounts.callers import Credential, RoleForbidden
 from app.db import is_database_away
+from app.fal import MOST_LINES
 from app.jobs.read import Asked, Seen
 from app.jobs.rooms import Rooms
 from app.problems import Problem
@@ -34,18 +35,26 @@ async def wait_until_ended(rooms: Rooms, credential: Credential, job_id: UUID, *
 
 
 async def stream_events(rooms: Rooms, credential: Credential, job_id: UUID, first: Seen) -> AsyncIterator[bytes]:
-    """Server-sent events: the job at once, then at each change, until it ends or may no longer be read."""
+    """Server-sent events: the job at once, then at each change, until it ends or may no longer be read.
+
+    What its model writes comes in events of their own, from the first line on, and before the end that it led to.
+    """
     loop = asyncio.get_running_loop()
     async with rooms.hub.watching(job_id) as news:
         news.set()  # what changed between the first read and now was told to nobody
         seen, shown, said_at = first, 0, loop.time()
+        lines: Sequence[str] = ()
+        told, has_looked = 0, False
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         while True:
+            events = [format_sse_event(data_str=line, event="log") for line in lines]
             if seen.version > shown:
                 shown = seen.version
-                yield format_sse_event(data_str=seen.body, event="job", id=str(seen.version))
+                events.append(format_sse_event(data_str=seen.body, event="job", id=str(seen.version)))
+            if events:
+                yield b"".join(events)
                 said_at = loop.time()
-            if seen.is_ended or rooms.stopping.is_set():
+            if (seen.is_ended and has_looked) or rooms.stopping.is_set():
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), rooms.hub.reread_seconds)
@@ -57,13 +66,22 @@ async def stream_events(rooms: Rooms, credential: Credential, job_id: UUID, firs
                 asked = asked_now(rooms, credential, job_id)
                 if asked.grant is not None and asked.grant.expires_at <= asked.now:
                     return
-                seen = await rooms.reader.read(asked)
+                seen, lines = await rooms.reader.read(asked), await _read_lines(rooms, asked, told)
+                told, has_looked = told + len(lines), True
             except Problem:
                 return
             except Exception as error:
                 if not is_database_away(error):
                     raise
                 return  # the caller connects again
+
+
+async def _read_lines(rooms: Rooms, asked: Asked, told: int) -> Sequence[str]:
+    """What was written since the first `told` lines; nothing where the caller may see the job but not its log."""
+    try:
+        return await rooms.log_reader.read(asked, after=told, most=MOST_LINES)
+    except RoleForbidden:
+        return ()
 
 
 def asked_now(rooms: Rooms, credential: Credential, job_id: UUID | None) -> Asked:

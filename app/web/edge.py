@@ -28,10 +28,12 @@ REQUEST_SECONDS: Final = 60.0
 _COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
-_IMAGE_PATHS: Final = "/v1/image-to-video"
+_FAL: Final = "/fal/"
+_FAL_ID: Final = b"x-fal-request-id"
+_IMAGE_PATHS: Final = ("/v1/image-to-video", _FAL)
 _FILE_PATHS: Final = "/v1/files"
-_ASK_FOR_KEYS: Final = ("/v1/", "/fal/", "/metrics")
-_ANSWERS_ONLY_KEYS: Final = ("/v1/", "/fal/")
+_ASK_FOR_KEYS: Final = ("/v1/", _FAL, "/metrics")
+_ANSWERS_ONLY_KEYS: Final = ("/v1/", _FAL)
 _ANSWERS_ANYBODY: Final = "/fal/.well-known/"
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
 _OK: Final = 200
@@ -80,6 +82,7 @@ class Edge:
         given = dict(scope["headers"])
         seconds = _seconds(scope["path"], given)
         patience = self._watch.begin(seconds)
+        scope["patience"] = patience
         around = _Around(scope, send, request_id, patience, self._metrics)
         if scope["method"] in _HAVE_NO_BODY:
             try:
@@ -201,6 +204,8 @@ class _Around:
                 self._metrics.saw_http(_method(self._scope), _route(self._scope), self.status, seconds)
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
+            if self._path.startswith(_FAL) and not any(name == _FAL_ID for name, _ in headers):
+                message["headers"].append((_FAL_ID, self._id[1]))  # without it Python takes us for a broken nginx
             if self.status == _OK and any(name == b"content-type" and _is_stream(value) for name, value in headers):
                 self.patience.last(math.inf)  # a stream lasts as long as its job
         await self._send(message)

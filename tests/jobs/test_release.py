@@ -251,7 +251,7 @@ class CrowdedFal:
         self.sent[body["prompt"]] += 1
         return accepted(name)
 
-    async def status(self, _ref: RequestRef) -> Any:
+    async def status(self, _ref: RequestRef, **_more: object) -> Any:
         await asyncio.sleep(0.001)
         return DONE
 

@@ -88,7 +88,7 @@ class FakeFal:
         await self._call("submit")
         return self.submit_outcome() if self.submit_outcome else self.accepts()
 
-    async def status(self, _ref: RequestRef) -> StatusOutcome:
+    async def status(self, _ref: RequestRef, **_more: object) -> StatusOutcome:
         await self._call("status")
         return self.status_outcome
 
