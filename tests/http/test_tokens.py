@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 VISITOR = "visitor 42"
 TAKE_TOKENS = {
     "submit_text_to_video", "submit_image_to_video", "estimate_text_to_video", "estimate_image_to_video", "get_job",
-    "stream_job_events", "cancel_job", "list_jobs", "create_file",
+    "stream_job_events", "cancel_job", "list_jobs", "create_file", "list_job_logs",
 }  # fmt: skip
 ASK_FOR_NOTHING = {"get_live", "get_ready", "get_metrics"}
 
@@ -125,7 +125,7 @@ async def test_a_token_opens_routes_of_jobs_and_every_other_one_says_so(gateway:
     office = _Office(gateway, admin)
     headers = await bearer(gateway, admin)
     for operation, (method, template) in (await operations(gateway)).items():
-        if operation in ASK_FOR_NOTHING:
+        if operation in ASK_FOR_NOTHING or template.startswith("/fal/"):
             continue
         path = await fill(office, operation, template)  # type: ignore[arg-type]
         answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=headers)
