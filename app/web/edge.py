@@ -5,6 +5,7 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -142,6 +143,10 @@ def _seconds(path: str, given: dict[bytes, bytes]) -> float:
     return REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
 
 
+def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+
+
 def _opens_for_keys_only(scope: Scope) -> bool:
     """Whether a success there proves the key: a preflight is answered to anybody, as /metrics is without a key."""
     path: str = scope["path"]
@@ -171,6 +176,6 @@ class _Around:
                 self._metrics.saw_http(_method(self._scope), _route(self._scope), self.status, seconds)
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
-            if self.status == _OK and self._path.endswith("/events"):
+            if self.status == _OK and _is_stream(headers):
                 self.patience.last(math.inf)  # a stream lasts as long as its job
         await self._send(message)

@@ -1,0 +1,1 @@
+"""fal's own protocol, under `/fal/`."""
