@@ -1,5 +1,6 @@
 """Fal's word for each of our statuses, and what it says of ends that are the gateway's own."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest_asyncio
 
 from app.compat.ends import read_end
 from app.embedded import EmbeddedPostgres
-from app.fal import InProgress, Queued
+from app.fal import Failed, InProgress, Queued, told_outcome
 from app.jobs import causes
+from app.jobs.replies import failure_reply
 from tests.conftest import settings_for
 from tests.jobs.hand import Hand, by_hand
 
@@ -32,7 +34,10 @@ async def ask(hand: Hand, job_id: str, tail: str = "", method: str = "GET") -> h
     return await hand.gateway.client.request(method, url, headers=hand.person.headers)
 
 
-async def standing(hand: Hand, job_id: str) -> tuple[int, str, dict[str, Any]]:
+Standing = tuple[int, str, dict[str, Any]]
+
+
+async def standing(hand: Hand, job_id: str) -> Standing:
     """Code and word of the status, and what stands beside what is always there."""
     answer = await ask(hand, job_id, "/status")
     body = answer.json()
@@ -47,8 +52,8 @@ async def standing(hand: Hand, job_id: str) -> tuple[int, str, dict[str, Any]]:
 
 async def test_each_status_has_its_word_and_its_keys(hand: Hand) -> None:
     job_id = await hand.submit()
-    in_queue = (202, "IN_QUEUE", {"queue_position": 0})
-    running = (202, "IN_PROGRESS", {"logs": None})
+    in_queue: Standing = (202, "IN_QUEUE", {"queue_position": 0})
+    running: Standing = (202, "IN_PROGRESS", {"logs": None})
     assert await standing(hand, job_id) == in_queue
     await hand.sql("UPDATE jobs SET queue_position = 7 WHERE id = $1", job_id[4:])
     assert await standing(hand, job_id) == (202, "IN_QUEUE", {"queue_position": 7})
@@ -62,9 +67,9 @@ async def test_each_status_has_its_word_and_its_keys(hand: Hand) -> None:
     del hand.fal.during["submit"]
     assert during == [("submitting", in_queue)]
     hand.fal.answer("status", Queued(3), InProgress(), Queued(None))
-    for word in ((202, "IN_QUEUE", {"queue_position": 3}), running, in_queue):
+    for told in ((202, "IN_QUEUE", {"queue_position": 3}), running, in_queue):
         await hand.check()
-        assert await standing(hand, job_id) == word
+        assert await standing(hand, job_id) == told
     await hand.check()
     await hand.sql("UPDATE jobs SET status = 'unconfirmed' WHERE id = $1", job_id[4:])
     assert await standing(hand, job_id) == running
@@ -107,7 +112,12 @@ async def test_what_was_erased_is_not_found(hand: Hand) -> None:
 
 UNTOLD: list[tuple[str, int, str, str | None]] = [
     (causes.error_json(code="queue-timeout", title="x", detail="x"), 504, "request_timeout", "user"),
-    (causes.error_json(code="deadline-exceeded", title="x", detail="x", fal_status=499), 504, "request_timeout", "user"),
+    (
+        causes.error_json(code="deadline-exceeded", title="x", detail="x", fal_status=499),
+        504,
+        "request_timeout",
+        "user",
+    ),
     (causes.error_json(code="unsendable", title="x", detail="x"), 500, "internal_error", None),
     (causes.error_json(code="unconfirmed", title="x", detail="x"), 500, "internal_error", None),
     (causes.error_json(code="canceled", title="x", detail="x", fal_status=499), 499, "client_cancelled", None),
@@ -125,3 +135,14 @@ async def test_an_end_without_fals_words_has_some_that_no_client_repeats(
     assert end.headers.get("x-fal-request-timeout-type") == timeout_type
     assert end.body["detail"]
     assert end.body["message"] == "x"
+
+
+async def test_what_a_webhook_told_is_told_as_fals_result_would() -> None:
+    payload = {"detail": "Runner disconnected", "error_type": "runner_disconnected"}
+    outcome = told_outcome(json.dumps({"status": "ERROR", "error": "Invalid status code: 503", "payload": payload}))
+    assert isinstance(outcome, Failed)
+    end = read_end(causes.fal_error_json(outcome.error), failure_reply(outcome.error))
+    assert end.code == 503
+    assert end.body == {**payload, "message": "Runner disconnected"}
+    assert end.headers == {"x-fal-error-type": "runner_disconnected"}
+    assert (end.error, end.error_type) == ("Runner disconnected", "runner_disconnected")
