@@ -67,6 +67,7 @@ class ScriptedFal:
         self.always: dict[tuple[str, str], Any] = {}
         self.during: dict[str, Callable[[], Awaitable[None]]] = {}
         self.webhook_urls: list[str | None] = []
+        self.with_log: list[bool] = []
         self.list = ScriptedList()
 
     def answer(self, call: str, *answers: Any) -> None:
@@ -83,7 +84,7 @@ class ScriptedFal:
         return await self._next("submit", f"{endpoint} {body['prompt']}") or accepted()
 
     async def status(self, ref: RequestRef, *, with_log: bool = False) -> Any:
-        del with_log
+        self.with_log.append(with_log)
         return await self._next("status", ref.fal_request_id) or InProgress()
 
     async def result(self, ref: RequestRef, completed: Any) -> Any:
