@@ -45,6 +45,7 @@ TABLE: dict[str, Line] = {
     "submit_image_to_video": Line(everyone(202, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
     "estimate_text_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x"}),
     "estimate_image_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
+    "create_file": Line(everyone(415, 403)),  # as far as a body that is none of a file's comes
     "get_job": Line(SEES_JOB),
     "stream_job_events": Line(SEES_JOB),
     "list_job_entries": Line(SEES_JOB),
