@@ -11,18 +11,19 @@ What this room guarantees:
 - **FAL_KEY goes to FAL_QUEUE_URL, FAL_API_URL and FAL_REST_URL, and nowhere else.** Of the URLs fal returns only the
   path is kept (those of files in its storage are checked, and called without the key); no redirect, cookie, `netrc` or
   proxy of the environment is looked at, and no carried text, `repr` or exception shows the key.
-- **What is carried is bounded.** Replies are read up to a limit, texts are cut, echoes of the input are
-  dropped.
+- **What is carried is bounded.** Replies are read up to a limit, texts are cut, images are dropped.
 - **A webhook is nobody's word until its signature holds** by fal's published keys; then it says whose account it is.
 
 Where things are
-- fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `messages`
+- fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `lines`,
+  `messages`
 - fal's platform API: `platform` asks for the balance and the request list, which `listed` reads
 - webhooks: `signature`, then `webhooks`
 - `storage` puts a caller's image where a job can name it
 - `wire`: the connections, and reading one reply
 """
 
+from app.fal.lines import MOST_LINES
 from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
     CLIENT_CLOSED,
@@ -37,6 +38,7 @@ from app.fal.outcomes import (
     FalError,
     Gone,
     InProgress,
+    LogLine,
     NotSent,
     NotYet,
     Queued,
@@ -62,6 +64,7 @@ from app.fal.wire import trust
 __all__ = [
     "CLIENT_CLOSED",
     "COVERED",
+    "MOST_LINES",
     "Accepted",
     "AlreadyCompleted",
     "Balance",
@@ -81,6 +84,7 @@ __all__ = [
     "KeysAway",
     "Listed",
     "ListedRequest",
+    "LogLine",
     "NotSent",
     "NotYet",
     "Platform",
