@@ -26,7 +26,7 @@ from tests.sandbox.running import Sandbox
 
 from .conftest import fresh_database, working_settings
 from .wire import head, send
-from .world import IMAGE, faults, find_in_rows, nothing_written, refusal, schema_of
+from .world import IMAGE, IMAGE_ENDPOINT, faults, find_in_rows, nothing_written, refusal, schema_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -220,7 +220,7 @@ async def test_whoever_may_not_upload_hears_that_before_the_body_is_read(working
     assert (await send(working, head("POST", FILES, f"Authorization: {ADMIN['Authorization']}", *lines))).status == 403
     headers = {"Authorization": f"Bearer {eva.secret[:-1]}x"}
     refusal(await working.client.post(FILES, files={"file": PNG}, headers=headers), 401, "key-unknown")
-    refusal(await initiate(working, headers, content_type="image/png"), 401, "key-unknown")
+    assert (await initiate(working, headers, content_type="image/png")).status_code == 401
 
 
 async def test_a_token_that_may_submit_may_upload_for_its_end_user(working: Gateway, eva: Person) -> None:
@@ -242,14 +242,17 @@ async def test_a_token_that_may_submit_may_upload_for_its_end_user(working: Gate
     assert [row["end_user"] for row in await rows_of(working, eva)] == ["visitor 7"] * 2
     changed = {"Authorization": submits["Authorization"][:-1] + "_"}
     of_a_job = bearer(scope="submit", job_id=(await rows_of(working, eva))[0]["id"])
-    for headers in (bearer(scope="read"), of_a_job, changed):
+    for headers, status, code in (
+        (bearer(scope="read"), 403, "token-forbidden"), (of_a_job, 401, "token-unknown"),
+        (changed, 401, "token-unknown"),
+    ):  # fmt: skip
         async with nothing_written(working):
             answer = await working.client.post(FILES, files={"file": ("a.png", PNG)}, headers=headers)
-            refusal(answer, 401, "token-unknown")
-            refusal(await initiate(working, headers, content_type="image/png"), 401, "token-unknown")
+            refusal(answer, status, code)
+            assert (await initiate(working, headers, content_type="image/png")).status_code == status
     await working.admin("DELETE", f"/v1/keys/{eva.key_id}")
     answer = await working.client.post(FILES, files={"file": ("a.png", PNG)}, headers=submits)
-    refusal(answer, 401, "token-unknown")
+    refusal(answer, 401, "key-unknown")
 
 
 @pytest.mark.parametrize("step", ["initiate", "put"])
@@ -366,9 +369,22 @@ async def test_the_client_of_javascript_is_told_where_to_put_its_image(
     assert await find_in_rows(working, room["upload_url"]) == []
     (kept,) = at_fal(fal)
     assert kept["key_fingerprint"] == sha256(FAL_KEY.encode()).hexdigest()[:12]
+    made = await working.client.post(
+        f"/fal/{IMAGE_ENDPOINT}", json={"prompt": "x", "image_url": room["file_url"]}, headers=eva.headers
+    )
+    assert made.status_code == 200, made.text
+    assert (await working.job(eva, made.json()["request_id"], wait=20))["status"] == "succeeded"
     fal.set_fault(call="initiate", fault="403-locked", times=1)
     away = await initiate(working, eva.headers, content_type="image/png", file_name="x")
     assert away.status_code == 503
+
+
+async def test_it_is_told_the_same_through_the_proxy(working: Gateway, eva: Person) -> None:
+    target = "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3"
+    body = {"content_type": "image/jpeg", "file_name": "cat.jpg"}
+    answer = await working.client.post("/fal/proxy", json=body, headers=eva.headers | {"x-fal-target-url": target})
+    assert answer.json().keys() == {"upload_url", "file_url"}
+    assert [row["url"] for row in await rows_of(working, eva)] == [answer.json()["file_url"]]
 
 
 async def test_an_initiation_of_what_no_endpoint_takes_never_reaches_fal(

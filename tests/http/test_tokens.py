@@ -134,7 +134,7 @@ async def test_a_token_opens_routes_of_jobs_and_every_other_one_says_so(gateway:
         else:
             problem = refusal(answer, 401, "token-unknown")
             assert "a token does not open this" in problem["detail"], operation
-    assert TAKE_TOKENS <= (await operations(gateway)).keys()
+    assert (await operations(gateway)).keys() >= TAKE_TOKENS
     assert ann
 
 
