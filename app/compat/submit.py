@@ -12,6 +12,7 @@ from app import logs
 from app.accounts.access import credential_of, read_for_known
 from app.accounts.callers import Credential
 from app.catalogue.endpoint import Endpoint
+from app.catalogue.fields import images_below
 from app.compat.line import Line
 from app.compat.repeats import HeardResponse, Repeats, Told
 from app.compat.status import urls_of
@@ -29,6 +30,7 @@ from app.jobs.request import (
     refusal_of_webhook,
 )
 from app.problems import InvalidInput, MethodNotAllowed, NotFound, input_faults
+from app.settings import Settings
 from app.tokens import Grant
 from app.wiring import Wiring, wiring_of
 
@@ -87,7 +89,7 @@ async def _read(request: Request, wiring: Wiring, credential: Credential, endpoi
     key = read_idempotency_key(request, faults)
     start_seconds = _start_seconds(request, faults)
     ours = _read_ours(request, wiring, credential.grant, faults)
-    given, shown, payload = await read_beside(body, lambda: _read_input(body, endpoint))
+    given, shown, payload = await read_beside(body, lambda: _read_input(body, endpoint, wiring.settings))
     if faults:
         raise InvalidInput(faults)
     return Submission(
@@ -115,10 +117,11 @@ def _require_served(wiring: Wiring, endpoint_id: str) -> Endpoint:
     return endpoint
 
 
-def _read_input(body: bytes, endpoint: Endpoint) -> tuple[Any, dict[str, Any], str | None]:
+def _read_input(body: bytes, endpoint: Endpoint, settings: Settings) -> tuple[Any, dict[str, Any], str | None]:
     """The input as the model's type, as it is shown, and as it is sent where that is something else."""
     try:
-        given = endpoint.input.model_validate(parse_json(body))
+        context = images_below(settings.fal_rest_url, settings.fal_queue_url)
+        given = endpoint.input.model_validate(parse_json(body), context=context)
     except ValidationError as error:
         found = error.errors(include_url=False)
         raise InvalidInput(input_faults(found), found=found) from None

@@ -16,7 +16,7 @@ from app.http import Body, json_response, parse_json
 from app.outputs.files import initiate_file
 from app.outputs.owners import find_owner
 from app.outputs.uploads import clean_name
-from app.problems import BodyTooLarge, InvalidInput, NotFound, Problem, input_faults
+from app.problems import BodyTooLarge, InvalidInput, NotFound, input_faults
 from app.wiring import wiring_of
 
 router: Final = APIRouter(include_in_schema=False)
@@ -55,17 +55,10 @@ async def answer_initiate(request: Request) -> Response:
 async def answer_other(request: Request) -> Response:
     """All else of fal's storage is refused, with a sentence."""
     await find_owner(request)
-    raise refusal_of(request.url.path, image_bytes=wiring_of(request).catalogue.image_bytes)
-
-
-def refusal_of(path: str, *, image_bytes: int) -> Problem:
-    """Why a path of fal's storage is not served here, `/storage/upload/initiate` apart.
-
-    Clients upload in several parts what is larger than 90 MB, which no endpoint takes (FAL.md 5).
-    """
-    if "multipart" in path:
-        return BodyTooLarge(f"No endpoint takes a file of more than {image_bytes} bytes.", limit_bytes=image_bytes)
-    return NotFound(_PYTHON)
+    image_bytes = wiring_of(request).catalogue.image_bytes
+    if "multipart" in request.url.path:  # so clients upload what is larger than 90 MB (FAL.md 5)
+        raise BodyTooLarge(f"No endpoint takes a file of more than {image_bytes} bytes.", limit_bytes=image_bytes)
+    raise NotFound(_PYTHON)
 
 
 def _read(body: bytes) -> Initiation:

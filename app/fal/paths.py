@@ -16,6 +16,7 @@ _SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:@+-]{0,254}")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")
 _URL: Final = re.compile(r"[!-~]{1,2000}")
 _FILE_URL: Final = re.compile(r"[!-~]{1,8192}")  # storage signs its URLs, which makes them long
+_LAST_PORT: Final = 65535
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -93,6 +94,8 @@ class FalUrl:
         except httpx.InvalidURL:
             return False
         if url.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(url.raw_host) or url.userinfo:
+            return False
+        if url.port is not None and url.port > _LAST_PORT:
             return False
         return url.scheme == "https" or _origin(url) == self._origin
 

@@ -5,7 +5,7 @@ import hashlib
 import mimetypes
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -28,7 +28,7 @@ _SAME: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x
 _SAYS_NOTHING: Final = ("", "application/octet-stream")
 _KNOWN: Final = mimetypes.MimeTypes()  # its own table, not this machine's
 _ODD: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_ONE_PART: Final = "send one part called `file`, with a filename (curl: -F file=@cat.png)"
+_ONE_PART: Final = "send one part called `file`, with a filename, as `curl -F file=@cat.png` does"
 
 
 class NotMultipart(Problem):
@@ -90,9 +90,17 @@ async def _read_part(request: Request) -> UploadFile:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise NotMultipart("Send multipart/form-data with one part, `file`.")
+
+    async def whole() -> AsyncGenerator[bytes]:
+        async for chunk in request.stream():
+            yield chunk
+        if not parser.items:  # raised in here it has the parser close what it has opened
+            raise MultiPartException(_ONE_PART)
+
+    parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=0)
     try:
-        form = await MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=0).parse()
-    except MultiPartException:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError):  # the latter from a name in a charset of the caller's choice
         raise InvalidInput([{"pointer": "", "detail": _ONE_PART}]) from None
     part = form.get("file")
     if not isinstance(part, UploadFile):
@@ -137,6 +145,6 @@ def _ending(name: str) -> str:
 def clean_name(given: str, content_type: str) -> str:
     """A file's name as fal is told it: its last segment, in few ASCII characters, ending as its type does."""
     segment = re.split(r"[/\\]", given)[-1]
-    plain = unicodedata.normalize("NFKD", segment).encode("ascii", "ignore").decode()
-    stem = _ODD.sub("-", plain[: -len(_ending(plain)) or None]).strip(".-_")[:_LONGEST_NAME]
+    plain = unicodedata.normalize("NFKD", segment[: -len(_ending(segment)) or None]).encode("ascii", "ignore").decode()
+    stem = _ODD.sub("-", plain).strip(".-_")[:_LONGEST_NAME]
     return (stem or "image") + (_KNOWN.guess_extension(content_type) or "")

@@ -46,6 +46,7 @@ TABLE: dict[str, Line] = {
     "submit_as_to_fal": Line(everyone(200, 403), lambda _: {"prompt": "x"}),
     "estimate_text_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x"}),
     "estimate_image_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
+    "create_file": Line(everyone(415, 403)),  # as far as a body that is none of a file's comes
     "create_token": Line(everyone(201, 403), lambda _: {"scope": "read"}),
     "get_job": Line(SEES_JOB),
     "stream_job_events": Line(SEES_JOB),

@@ -175,7 +175,8 @@ async def test_the_end_user_of_a_token_stands_on_its_jobs_and_on_no_others(gatew
         named = await gateway.client.post(TEXT, json={"prompt": "x", "end_user": given}, headers=ours)
         assert named.json()["end_user"] == VISITOR
     async with nothing_written(gateway):
-        for other in ("b", "", 3, VISITOR.upper()):
+        others: tuple[object, ...] = ("b", "", 3, [VISITOR], {}, VISITOR.upper())
+        for other in others:
             answer = await gateway.client.post(TEXT, json={"prompt": "x", "end_user": other}, headers=ours)
             assert "/end_user" in faults(answer)
             answer = await gateway.client.post(
