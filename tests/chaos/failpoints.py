@@ -105,6 +105,18 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
+    **dict.fromkeys(
+        (
+            "commit app.jobs.erase:erase_payload",
+            "commit app.jobs.forgetting:Forgetting._forget_jobs",
+            "commit app.jobs.forgetting:Forgetting._forget_files",
+            "commit app.jobs.fal_copies:FalCopies._turn",
+            "platform.erase_payloads app.jobs.fal_copies:FalCopies._erase",
+            "commit app.jobs.fal_copies:FalCopies._erase",
+            "commit app.jobs.fal_copies:FalCopies._keep",
+        ),
+        "forgets the prompts by which the books are compared; ended at each step in tests/jobs/test_forgetting.py",
+    ),
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
@@ -115,7 +127,7 @@ NOT_KILLED: Final[dict[str, str]] = {
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
-    "platform": {"requests", "request", "balance"},
+    "platform": {"requests", "request", "balance", "erase_payloads"},
     "signatures": {"judge"},
     "post": {"send"},
 }

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from app.deliveries.post import Post, Tried
-from app.fal import Balance
+from app.fal import Balance, Erased
 from app.jobs.claims import claim_followed
 from app.jobs.gone import Forgotten
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
-OUTSIDE = {"platform": {"request", "requests", "balance"}, "_post": {"send"}}
+OUTSIDE = {"platform": {"request", "requests", "balance", "erase_payloads"}, "_post": {"send"}}
 
 
 def calls_outside() -> set[tuple[str, str]]:
@@ -36,6 +36,7 @@ def test_every_call_outside_is_walked_below() -> None:
         ("lost.py", "request"),
         ("gone.py", "request"),
         ("balance.py", "balance"),
+        ("fal_copies.py", "erase_payloads"),
         ("sender.py", "send"),
     }
 
@@ -78,4 +79,14 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     assert await hand.cancel(job_id) == 200
     await hand.rooms.sender._turn(1)
     await rest(hand.rooms.sender.loop)
+    async def erase(_: str) -> Erased:
+        return Erased()
+
+    monkeypatch.setattr(wiring.platform, "erase_payloads", watched("erase_payloads", erase))
+    monkeypatch.setattr(wiring.platform, "erases_payloads", True)
+    await hand.sql("UPDATE jobs SET status = 'unconfirmed' WHERE id = $1", lost[4:])
+    assert await hand.resolve(lost, outcome="void") == 200
+    assert await hand.forget(lost) == 204
+    await hand.sql("UPDATE erasures SET next_try_at = now()")
+    await hand.erase_copies()
     assert set(asked) == {name for names in OUTSIDE.values() for name in names}
