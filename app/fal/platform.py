@@ -162,11 +162,10 @@ def _read_erasure(reply: Reply) -> Erased | Trouble:
         return Erased()
     if reply.code != httpx.codes.OK or reply.json is None:
         return _trouble(reply)
-    files = reply.json.get("cdn_delete_results")
-    failed = (
-        [file for file in files if isinstance(file, dict) and file.get("exception")] if isinstance(files, list) else []
-    )
-    return Trouble(f"fal could not delete {len(failed)} files") if failed else Erased()
+    told = reply.json.get("cdn_delete_results")
+    files = told if isinstance(told, list) else []
+    failed = sum(isinstance(file, dict) and bool(file.get("exception")) for file in files)
+    return Trouble(f"fal could not delete {failed} of its files", reply.code) if failed else Erased()
 
 
 def _trouble(reply: Reply) -> Trouble:

@@ -21,9 +21,8 @@ _STATUS: Final = (
 )
 _TYPE: Final = f"{_own(1)} ELSE coalesce(j.error -> 'fal' ->> 'type', 'internal_error') END"
 # What fal's own reply said is replayed; else (an end of our own) it is an error of the platform's.
-_PAYLOAD: Final = (
-    f"coalesce(j.fal_reply -> 'body', json_build_object('detail', j.error ->> 'detail', 'error_type', {_TYPE}))"
-)
+_PAYLOAD: Final = f"""CASE WHEN j.fal_reply #> '{{body,detail}}' IS NOT NULL THEN j.fal_reply -> 'body'
+    ELSE json_build_object('detail', j.error ->> 'detail', 'error_type', {_TYPE}) END"""
 _ID: Final = "'job_' || encode(uuid_send(j.id), 'hex')"
 _NAMED: Final = f"'request_id', {_ID}, 'gateway_request_id', {_ID}"
 

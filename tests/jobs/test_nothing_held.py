@@ -79,6 +79,7 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     assert await hand.cancel(job_id) == 200
     await hand.rooms.sender._turn(1)
     await rest(hand.rooms.sender.loop)
+
     async def erase(_: str) -> Erased:
         return Erased()
 
