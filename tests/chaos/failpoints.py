@@ -43,6 +43,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     # Following.
     "commit app.jobs.claims:claim_followed": "the lease of a check",
     "fal.status app.jobs.track:Tracker._ask": "where does it stand?",
+    "commit app.jobs.log_keeping:LogKeeper._write": "what the model has written so far",
     "commit app.jobs.moves:Moves._see": "fal says IN_QUEUE or IN_PROGRESS",
     "commit app.jobs.moves:Moves.check_later": "nothing was learnt",
     "commit app.jobs.moves:Moves.gone": "fal does not know it",
