@@ -12,11 +12,13 @@ from app.deliveries.fal_keys import KEYS_LIVE_SECONDS, FalSigner
 from app.deliveries.secrets import read_secret, rotate_secret, seal_of
 from app.deliveries.sender import Sender
 from app.deliveries.shapes import Delivery, DeliveryQuery, WebhookSecret
-from app.http import JsonRoute, Page
+from app.http import JsonRoute, Page, PlainRoute
 from app.problems import NotFound, responses
-from app.wiring import Wired
+from app.wiring import Wired, wiring_of
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["webhooks"])
+plain: Final = APIRouter(route_class=PlainRoute, tags=["webhooks"])
+"""What is matched before the rest of `/fal/`."""
 
 
 @router.get(
@@ -71,15 +73,16 @@ async def redeliver(
     return delivery
 
 
-@router.get("/fal/.well-known/jwks.json", include_in_schema=False)
-@router.get("/.well-known/jwks.json", operation_id="get_webhook_keys", responses=responses(404))
-async def get_webhook_keys(wired: Wired) -> Response:
+@plain.get("/fal/.well-known/jwks.json", include_in_schema=False)
+@plain.get(
+    "/.well-known/jwks.json",
+    operation_id="get_webhook_keys",
+    responses={200: {"content": {"application/json": {}}}} | responses(404),
+)
+async def get_webhook_keys(request: Request) -> Response:
     """Read the public keys (a JWK set) that verify webhooks in fal's shape. No key is asked for."""
-    secret_key = wired.settings.secret_key
+    secret_key = wiring_of(request).settings.secret_key
     if secret_key is None:
         raise NotFound("This gateway signs no webhooks: whoever runs it must set SECRET_KEY first.")
-    return Response(
-        to_json(FalSigner(secret_key).key_set()),
-        media_type="application/json",
-        headers={"Cache-Control": f"public, max-age={KEYS_LIVE_SECONDS}"},
-    )
+    headers = {"Cache-Control": f"public, max-age={KEYS_LIVE_SECONDS}"}
+    return Response(to_json(FalSigner(secret_key).key_set()), media_type="application/json", headers=headers)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-_OWN_ENDS: Final[Mapping[str, tuple[int, str]]] = {
+OWN_ENDS: Final[Mapping[str, tuple[int, str]]] = {
     "canceled": (499, "client_cancelled"),
     "queue-timeout": (504, "request_timeout"),
     "deadline-exceeded": (504, "request_timeout"),
@@ -12,7 +12,7 @@ _OWN_ENDS: Final[Mapping[str, tuple[int, str]]] = {
 
 
 def _own(part: int) -> str:
-    told = " ".join(f"WHEN '{code}' THEN '{ends[part]}'" for code, ends in _OWN_ENDS.items())
+    told = " ".join(f"WHEN '{code}' THEN '{ends[part]}'" for code, ends in OWN_ENDS.items())
     return f"CASE j.error ->> 'code' {told}"
 
 
