@@ -77,7 +77,7 @@ async def redeliver(
 @plain.get(
     "/.well-known/jwks.json",
     operation_id="get_webhook_keys",
-    responses={200: {"content": {"application/json": {}}}} | responses(404),
+    responses={200: {"content": {"application/json": {}}}, **responses(404)},
 )
 async def get_webhook_keys(request: Request) -> Response:
     """Read the public keys (a JWK set) that verify webhooks in fal's shape. No key is asked for."""

@@ -18,15 +18,22 @@ from app.jobs.fal_webhook import FAL_JSON
 from tests.conftest import settings_for
 from tests.deliveries.conftest import Office
 from tests.deliveries.receiver import Received, answer
-from tests.jobs.hand import VIDEO, by_hand, failed
+from tests.jobs.hand import TEXT, VIDEO, by_hand, failed
 
 JWKS = ("/.well-known/jwks.json", "/fal/.well-known/jwks.json")
 
 
 async def ask_in_fals_shape(office: Office) -> str:
-    job_id = await office.hand.submit(webhook_url=office.receiver.url)
-    await office.hand.sql("UPDATE jobs SET webhook_shape = 'fal' WHERE id = $1", job_id[4:])
-    return job_id
+    """A job that came by fal's own protocol."""
+    hand = office.hand
+    answered = await hand.gateway.client.post(
+        f"/fal/{TEXT}",
+        params={"fal_webhook": office.receiver.url},
+        json={"prompt": "a boat"},
+        headers=hand.person.headers,
+    )
+    assert answered.status_code == 200, answered.text
+    return str(answered.json()["request_id"])
 
 
 async def succeed(office: Office) -> str:

@@ -80,6 +80,10 @@ async def test_neither_prompt_nor_video_stands_anywhere_afterwards_and_the_money
     assert job["payload_erased_at"] is not None
     assert (job["charged_usd"], job["tags"], job["end_user"]) == ("1.40", {"film": "boat"}, "visitor 1")
     assert await hand.entries(job_id) == entries
+    for call, status in (("", 404), ("/status", 200)):
+        at_fal = f"/fal/fal-ai/kling-video/requests/{job_id}{call}"
+        answered = await hand.gateway.client.get(at_fal, headers=hand.person.headers)
+        assert answered.status_code == status, answered.text
     listed = await hand.gateway.client.get("/v1/jobs?limit=1", headers=hand.person.headers)
     assert listed.json()["data"] == [job]
 
