@@ -152,6 +152,15 @@ class Hand:
         )
         return answer.status_code
 
+    async def forget(self, job_id: str) -> int:
+        answer = await self.gateway.client.delete(f"/v1/jobs/{job_id}/payload", headers=self.person.headers)
+        return answer.status_code
+
+    async def erase_copies(self) -> None:
+        """One turn of whoever has fal erase its copies, to its end."""
+        await self.rooms.fal_copies._turn(2)
+        await rest(self.rooms.fal_copies.loop)
+
     async def row(self, job_id: str) -> dict[str, Any]:
         return (await self.sql("SELECT * FROM jobs WHERE id = $1", job_id[4:]))[0]
 
