@@ -1,0 +1,47 @@
+"""Two transcripts of the same scenario, as two flat mappings from a place to what stands there."""
+
+import re
+from typing import Any, NamedTuple
+
+ABSENT = "(absent)"
+_ID = re.compile(r"\b(?:job|req)_[0-9a-f]{24,32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_HOST = re.compile(r"https?://127\.0\.0\.1:\d+(?:/fal)?(?=/)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d)")
+
+
+class Meant(NamedTuple):
+    """One difference that is meant: where, what fal says, what the gateway says instead, and why."""
+
+    scenario: str
+    place: str
+    fal: Any
+    gateway: Any
+    why: str
+
+
+def flatten(value: Any, place: str = "") -> dict[str, Any]:
+    """Each leaf by its place, `a.0.b`; ids, hosts, times and figures that no two runs share are only named."""
+    if isinstance(value, dict) and value:
+        parts = [(str(name), each) for name, each in value.items()]
+    elif isinstance(value, list) and value:
+        parts = [(str(index), each) for index, each in enumerate(value)]
+    else:
+        return {place: plain(value)}
+    return {where: leaf for name, each in parts for where, leaf in flatten(each, f"{place}.{name}".strip(".")).items()}
+
+
+def plain(value: Any) -> Any:
+    """A leaf without what no two runs share."""
+    if isinstance(value, str):
+        return _TIME.sub("<time>", _HOST.sub("<host>", _ID.sub("<id>", value)))
+    if isinstance(value, float):
+        return "<float>"
+    return value
+
+
+def differences(fal: Any, gateway: Any) -> dict[str, tuple[Any, Any]]:
+    """Every place where they differ → what fal's and what the gateway's says."""
+    left, right = flatten(fal), flatten(gateway)
+    places = sorted(left.keys() | right.keys())
+    both = {place: (left.get(place, ABSENT), right.get(place, ABSENT)) for place in places}
+    return {place: pair for place, pair in both.items() if pair[0] != pair[1]}
