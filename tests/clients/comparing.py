@@ -26,16 +26,16 @@ def flatten(value: Any, place: str = "") -> dict[str, Any]:
     elif isinstance(value, list) and value:
         parts = [(str(index), each) for index, each in enumerate(value)]
     else:
-        return {place: plain(value)}
+        return {place: plain(value, place)}
     return {where: leaf for name, each in parts for where, leaf in flatten(each, f"{place}.{name}".strip(".")).items()}
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, place: str) -> Any:
     """A leaf without what no two runs share."""
     if isinstance(value, str):
         return _TIME.sub("<time>", _HOST.sub("<host>", _ID.sub("<id>", value)))
-    if isinstance(value, float):
-        return "<float>"
+    if isinstance(value, float) or (isinstance(value, int) and place.endswith("inference_time")):
+        return "<seconds>"
     return value
 
 

@@ -1,6 +1,7 @@
-"""Both sides of the comparisons, shared by the tests of this folder; and what stands on this machine."""
+"""Both sides of the comparisons, shared by the tests of this folder; what cannot run on this machine is left out."""
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -11,13 +12,26 @@ from tests.gateway import Gateway, run_gateway
 
 from .certificate import Certificate, make_certificate
 from .hooks import Hooks
-from .serving import serve
+from .serving import host_of, listen, serve
 from .stage import Fal, run_fal
+from .tools import deselect
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The end of the run says what was left out: tests/conftest.py."""
+    deselect(config, items)
 
 
 @pytest.fixture(scope="package")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="package")
+def page_listener() -> Iterator[socket.socket]:
+    """Where a page of another origin will be served."""
+    with listen() as listener:
+        yield listener
 
 
 @pytest_asyncio.fixture(loop_scope="package", scope="package")
@@ -35,8 +49,10 @@ async def hook_url() -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture(loop_scope="package", scope="package")
-async def gateway(postgres: EmbeddedPostgres, template: str, fal: Fal) -> AsyncIterator[Gateway]:
-    """A gateway in front of that fal."""
+async def gateway(
+    postgres: EmbeddedPostgres, template: str, fal: Fal, page_listener: socket.socket
+) -> AsyncIterator[Gateway]:
+    """A gateway in front of that fal, which lets the page of the test call it."""
     postgres.create_database("clients", template)
     settings = settings_for(
         postgres.dsn("clients"),
@@ -45,7 +61,7 @@ async def gateway(postgres: EmbeddedPostgres, template: str, fal: Fal) -> AsyncI
         FAL_API_URL=fal.url,
         POLL_SECONDS="0.05",
         WEBHOOK_ALLOW_PRIVATE="true",
-        CORS_ORIGINS="*",
+        CORS_ORIGINS=f"http://{host_of(page_listener)}",
     )
     async with run_gateway(settings) as running:
         yield running

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from .serving import Message, Receive, Send
+from .serving import Message, Receive, Send, read_body
 
 _SECONDS = 20.0
 
@@ -28,7 +28,7 @@ class Hooks:
         told = self.told[scope["path"]]
         content: Any = None
         if scope["method"] == "POST":
-            told.body = await _read(receive)
+            told.body = await read_body(receive)
             told.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             told.arrived.set()
         else:
@@ -40,12 +40,3 @@ class Hooks:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-async def _read(receive: Receive) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = bool(message.get("more_body"))
-    return body

@@ -74,6 +74,16 @@ class Watched:
         return sum(seen.method == method and seen.key == key for seen in self.seen)
 
 
+async def read_body(receive: Receive) -> bytes:
+    """All of a request's body."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = bool(message.get("more_body"))
+    return body
+
+
 def listen() -> socket.socket:
     """A free port on loopback."""
     return socket.create_server(("127.0.0.1", 0))

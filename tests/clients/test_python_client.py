@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from app.ids import parse
 from tests.gateway import Gateway, Person
 
 from .certificate import Certificate
@@ -76,3 +77,61 @@ async def transcripts(
 async def test_the_same_as_against_fal(transcripts: Transcripts, name: str, flavour: str) -> None:
     found = differences(transcripts.fal[name + flavour], transcripts.gateway[name + flavour])
     assert found == {meant.place: (meant.fal, meant.gateway) for meant in MEANT if meant.scenario == name}
+
+
+async def test_a_quota_that_blocks_is_one_clear_exception_sent_once(transcripts: Transcripts) -> None:
+    for flavour in FLAVOURS:
+        said = transcripts.gateway[f"no quota{flavour}"]
+        assert sorted(said) == ["run", "submit", "subscribe"]
+        for error in said.values():
+            assert (error["type"], error["status_code"]) == ("FalClientHTTPError", 402), error
+            assert "quota" in error["message"]
+    assert transcripts.watched.count("POST", key=transcripts.poor.secret) == 3 * len(FLAVOURS)
+
+
+async def test_an_answer_that_is_lost_makes_one_job_and_one_charge(transcripts: Transcripts, gateway: Gateway) -> None:
+    for flavour in FLAVOURS:
+        assert transcripts.gateway[f"cut off{flavour}"].keys() == {"handle", "output"}
+    seen = [seen.status for seen in transcripts.watched.seen if seen.key == transcripts.cut.secret]
+    assert (seen.count(0), transcripts.watched.count("POST", key=transcripts.cut.secret)) == (2, 4)
+    jobs = (await gateway.client.get("/v1/jobs", headers=transcripts.cut.headers)).json()["data"]
+    assert [job["charged_usd"] for job in jobs] == ["1.40", "1.40"]
+    for flavour in FLAVOURS:
+        request_id = transcripts.gateway[f"cut off{flavour}"]["handle"]["request_id"]
+        assert request_id in {job["id"] for job in jobs}
+        path = f"/v1/jobs/{request_id}/entries"
+        entries = (await gateway.client.get(path, headers=transcripts.cut.headers)).json()["data"]
+        assert sorted(entry["kind"] for entry in entries) == ["hold", "settle"]
+
+
+async def test_twenty_callers_ask_fal_no_more_than_none(gateway: Gateway, fal: Fal, certificate: Certificate) -> None:
+    """The job's own next look at fal is put off, so that only a caller's could make a call."""
+    ann = await gateway.make_person()
+    job = (await gateway.submit(ann, "watched by twenty [hang]")).json()
+    while (await gateway.job(ann, job["id"]))["status"] != "running":
+        await asyncio.sleep(0.01)
+    before = -1
+    while before != (before := count_reads(fal)):
+        await put_off(gateway, job["id"], hours=1)
+        await asyncio.sleep(0.1)
+    watched = Watched(gateway.app)
+    async with serve(watched, certificate=certificate) as host:
+        settings = settings_of_the_client(host, ann.secret, certificate, "/fal")
+        done = await run_program(PYTHON, "tests/clients/python_watchers.py", "20", job["id"], **settings)
+    assert done.transcript["seen"] == ["InProgress"] * 200
+    assert watched.count("GET", key=ann.secret) == 200
+    assert count_reads(fal) <= before + 1  # one may have been on its way
+    await put_off(gateway, job["id"], hours=0)
+    await gateway.client.post(f"/v1/jobs/{job['id']}/cancel", headers=ann.headers)
+
+
+def count_reads(fal: Fal) -> int:
+    (calls,) = fal.calls_about("watched by twenty")
+    return sum(calls.values())
+
+
+async def put_off(gateway: Gateway, job_id: str, *, hours: int) -> None:
+    """Have nobody look after the job for that long."""
+    statement = "UPDATE jobs SET next_check_at = now() + make_interval(hours => $2) WHERE id = $1"
+    async with gateway.wiring.db.plain() as plain:
+        await plain.execute(statement, parse("job", job_id), hours)
