@@ -6,7 +6,7 @@ output = fal_client.subscribe(
     "fal-ai/kling-video/v2.1/master/text-to-video",
     {"prompt": "a paper boat on a quiet lake", "duration": "5"},
     with_logs=True,
-    on_enqueue=lambda request_id: print(request_id),
+    on_enqueue=print,
     on_queue_update=lambda status: print(type(status).__name__),
 )
 print(output["video"]["url"])

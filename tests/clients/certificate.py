@@ -38,8 +38,6 @@ def make_certificate(folder: Path) -> Certificate:
     certificate = Certificate(folder / "certificate.pem", folder / "key.pem")
     certificate.path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     certificate.key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return certificate

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
@@ -54,7 +55,7 @@ class Client:
             async for event in events:
                 note(event)
         else:
-            await asyncio.to_thread(lambda: [note(event) for event in events])
+            await asyncio.to_thread(deque, map(note, events), maxlen=0)
 
     def with_key(self, key: str) -> Any:
         return fal_client.AsyncClient(key=key) if self.suffix else fal_client.SyncClient(key=key)
@@ -96,7 +97,7 @@ class Watcher:
             self.seen.pop()
         elif isinstance(status, fal_client.Queued):
             self._stage.move("IN_PROGRESS")
-        if isinstance(status, fal_client.InProgress) and len(status.logs or ()) == 6:  # noqa: PLR2004  all it writes
+        if isinstance(status, fal_client.InProgress) and len(status.logs or ()) == 6:  # all it writes
             self._stage.move("COMPLETED")
         self.seen.append(status)
 
@@ -153,11 +154,15 @@ async def path_apart(client: Client, stage: Stage, say: Say) -> None:
 
 
 async def image(client: Client, stage: Stage, say: Say) -> None:
+    image_url = encode_image()
+    say("output", await client("subscribe", IMAGE, {"prompt": stage.prompt(), "image_url": image_url}, interval=0.01))
+
+
+def encode_image() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "boat.png")
         path.write_bytes(PNG)
-        image_url = fal_client.encode_file(path)
-    say("output", await client("subscribe", IMAGE, {"prompt": stage.prompt(), "image_url": image_url}, interval=0.01))
+        return fal_client.encode_file(path)
 
 
 async def run(client: Client, stage: Stage, say: Say) -> None:

@@ -26,7 +26,7 @@ class WatchedConnection(Connection):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {_TRANSPORT: {"transport": self.transport}}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {_TRANSPORT: {"transport": self.transport}}
 
 
 class Seen(NamedTuple):
@@ -110,8 +110,8 @@ async def serve(
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=1,
-        ssl_certfile=certificate and certificate.path,
-        ssl_keyfile=certificate and certificate.key_path,
+        ssl_certfile=certificate.path if certificate else None,
+        ssl_keyfile=certificate.key_path if certificate else None,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listener]))

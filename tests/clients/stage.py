@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ class Done:
         return dict(json.loads(self.out))
 
 
-async def run_program(*command: str | Path, folder: Path = ROOT, **environment: str) -> Done:
+async def run_program(*command: str | Path, environment: Mapping[str, str], folder: Path = ROOT) -> Done:
     """Run a client's program with these settings and no others, while this loop goes on."""
     process = await asyncio.create_subprocess_exec(
         *command,

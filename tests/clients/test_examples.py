@@ -41,7 +41,7 @@ def test_the_page_shows_every_example_as_it_is() -> None:
 
 async def run_python(name: str, *arguments: str, ann: Person, gateway: Gateway, **settings: str) -> Done:
     given = {"URL": gateway.url, "KEY": ann.secret, "FAL_KEY": ann.secret} | settings
-    return await run_program(PYTHON, str(EXAMPLES / name), *arguments, **given)
+    return await run_program(PYTHON, str(EXAMPLES / name), *arguments, environment=given)
 
 
 async def test_subscribe_over_tls(gateway: Gateway, ann: Person, tls: str, certificate: Certificate) -> None:
@@ -87,7 +87,7 @@ async def test_v1_with_httpx(gateway: Gateway, ann: Person) -> None:
 
 async def test_curl(gateway: Gateway, ann: Person, tmp_path: Path) -> None:
     script = f"set -euo pipefail\n{(EXAMPLES / 'curl.sh').read_text()}"
-    done = await run_program("bash", "-c", script, folder=tmp_path, URL=gateway.url, KEY=ann.secret)
+    done = await run_program("bash", "-c", script, folder=tmp_path, environment={"URL": gateway.url, "KEY": ann.secret})
     assert done.code == 0, done
     assert "16x9-5s.mp4" in done.out
     assert (tmp_path / "boat.mp4").read_bytes()[4:8] == b"ftyp"

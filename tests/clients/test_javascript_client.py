@@ -85,7 +85,7 @@ async def transcripts(gateway: Gateway, fal: Fal, hook_url: str) -> AsyncIterato
             "TEST_HOOK_URL": f"{hook_url}/gateway",
         }
         done = await asyncio.gather(
-            run_program("node", PROGRAM, **of_fal), run_program("node", PROGRAM, **of_gateway)
+            run_program("node", PROGRAM, environment=of_fal), run_program("node", PROGRAM, environment=of_gateway)
         )
         yield Transcripts(done[0].transcript, done[1].transcript, watched, poor)
 

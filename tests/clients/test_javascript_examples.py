@@ -25,7 +25,7 @@ async def run_example(name: str, gateway: Gateway, ann: Person, folder: Path) ->
     """In a folder of its own, where `npm install @fal-ai/client` has been."""
     shutil.copy(EXAMPLES / name, folder)
     folder.joinpath("node_modules").symlink_to(JS / "node_modules")
-    return await run_program("node", name, folder=folder, URL=gateway.url, KEY=ann.secret)
+    return await run_program("node", name, folder=folder, environment={"URL": gateway.url, "KEY": ann.secret})
 
 
 async def test_the_proxy_under_node(gateway: Gateway, ann: Person, tmp_path: Path) -> None:

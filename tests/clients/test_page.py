@@ -61,7 +61,7 @@ async def bundle(folder: Path) -> bytes:
         "--format=esm",
         "--log-level=error",
         f"--outfile={folder / 'page.js'}",
-        NODE_PATH=str(JS / "node_modules"),
+        environment={"NODE_PATH": str(JS / "node_modules")},
     )
     assert done.code == 0, done.err
     return (folder / "page.js").read_bytes()

@@ -13,7 +13,7 @@ from tests.gateway import Gateway, Person
 
 from .certificate import Certificate
 from .comparing import Meant, differences
-from .python_scenarios import OF_THE_GATEWAY, SCENARIOS
+from .python_scenarios import SCENARIOS
 from .serving import Watched, serve
 from .stage import PYTHON, Fal, run_fal, run_program
 
@@ -26,7 +26,7 @@ MEANT: list[Meant] = []
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What the client saw on each side, by scenario; and the gateway's own view of the callers with a case of theirs."""
+    """What the client saw on each side, by scenario; and the gateway's view of two callers in trouble."""
 
     fal: dict[str, Any]
     gateway: dict[str, Any]
@@ -66,8 +66,8 @@ async def transcripts(
             "TEST_CUT_KEY": cut.secret,
         }
         done = await asyncio.gather(
-            run_program(PYTHON, PROGRAM, **of_fal),
-            run_program(PYTHON, PROGRAM, **of_gateway),
+            run_program(PYTHON, PROGRAM, environment=of_fal),
+            run_program(PYTHON, PROGRAM, environment=of_gateway),
         )
         yield Transcripts(done[0].transcript, done[1].transcript, watched, poor, cut)
 
@@ -117,7 +117,7 @@ async def test_twenty_callers_ask_fal_no_more_than_none(gateway: Gateway, fal: F
     watched = Watched(gateway.app)
     async with serve(watched, certificate=certificate) as host:
         settings = settings_of_the_client(host, ann.secret, certificate, "/fal")
-        done = await run_program(PYTHON, "tests/clients/python_watchers.py", "20", job["id"], **settings)
+        done = await run_program(PYTHON, "tests/clients/python_watchers.py", "20", job["id"], environment=settings)
     assert done.transcript["seen"] == ["InProgress"] * 200
     assert watched.count("GET", key=ann.secret) == 200
     assert count_reads(fal) <= before + 1  # one may have been on its way

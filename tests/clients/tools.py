@@ -67,9 +67,7 @@ def deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
 def lines_about_what_is_left_out(config: pytest.Config) -> list[str]:
     """What the end of a run says, if it was asked for these tests."""
     asked = [Path(str(argument).partition("::")[0]).resolve() for argument in config.args]
-    names = [
-        name for name in left_out() if any(path in (FOLDER / name, *(FOLDER / name).parents) for path in asked)
-    ]
+    names = [name for name in left_out() if any(path in (FOLDER / name, *(FOLDER / name).parents) for path in asked)]
     if not names:
         return []
     tools = [tool for tool in HOW if any(tool in left_out()[name] for name in names)]
