@@ -14,12 +14,17 @@ from .certificate import Certificate, make_certificate
 from .hooks import Hooks
 from .serving import host_of, listen, serve
 from .stage import Fal, run_fal
-from .tools import deselect
+from .tools import deselect, require_tools
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The end of the run says what was left out: tests/conftest.py."""
     deselect(config, items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """In CI nothing is left out, so that what is missing fails, before anything is started for it."""
+    require_tools(item.path.name)
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,6 @@ from tests.gateway import Gateway, Person
 from .comparing import Meant, differences
 from .serving import Watched, serve
 from .stage import Fal, run_fal, run_program
-from .tools import require_tools
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 PROGRAM = "tests/clients/js/scenarios.mjs"
@@ -60,7 +59,6 @@ class Transcripts:
 
 @pytest_asyncio.fixture(loop_scope="package", scope="module")
 async def transcripts(gateway: Gateway, fal: Fal, hook_url: str) -> AsyncIterator[Transcripts]:
-    require_tools("test_javascript_client.py")
     ann, poor = [await gateway.make_person() for _ in range(2)]
     await gateway.set_quota("1.00", scope="user", scope_id=poor.user_id)
     watched = Watched(gateway.app)

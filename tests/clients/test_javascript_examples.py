@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.gateway import Gateway, Person
 
 from .stage import ROOT, Done, run_program
-from .tools import JS, require_tools
+from .tools import JS
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 EXAMPLES = ROOT / "docs" / "examples"
@@ -17,7 +17,6 @@ EXAMPLES = ROOT / "docs" / "examples"
 
 @pytest_asyncio.fixture(loop_scope="package", scope="module")
 async def ann(gateway: Gateway) -> Person:
-    require_tools("test_javascript_examples.py")
     return await gateway.make_person()
 
 

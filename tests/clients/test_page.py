@@ -15,7 +15,7 @@ from tests.gateway import Gateway
 
 from .serving import Message, Receive, Send, host_of, read_body, serve
 from .stage import run_program
-from .tools import JS, find_chromium, require_tools
+from .tools import JS, find_chromium
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 HTML = b'<!doctype html><meta charset="utf-8"><video muted></video><script type="module" src="page.js"></script>'
@@ -90,7 +90,6 @@ async def open_page(url: str, folder: Path, seen: asyncio.Future[dict[str, Any]]
 async def test_a_page_uploads_an_image_makes_a_video_and_plays_it(
     gateway: Gateway, page_listener: socket.socket, tmp_path: Path
 ) -> None:
-    require_tools("test_page.py")
     ann = await gateway.make_person()
     body = {"scope": "submit", "end_user": "visitor-1", "lifetime_seconds": 600}
     made = await gateway.client.post("/v1/tokens", json=body, headers=ann.headers)
