@@ -34,7 +34,7 @@ async def tls(gateway: Gateway, certificate: Certificate) -> AsyncIterator[str]:
         yield host
 
 
-def test_the_page_shows_every_example_as_it_is() -> None:
+async def test_the_page_shows_every_example_as_it_is() -> None:
     shown = {name: text for _, name, text in BLOCK.findall(PAGE.read_text())}
     assert shown == {path.name: path.read_text() for path in EXAMPLES.iterdir() if path.is_file()}
 
