@@ -1,22 +1,43 @@
 """Two transcripts of the same scenario, as two flat mappings from a place to what stands there."""
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
-ABSENT = "(absent)"
+ABSENT: Final = "(absent)"
 _ID = re.compile(r"\b(?:job|req)_[0-9a-f]{24,32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _HOST = re.compile(r"https?://127\.0\.0\.1:\d+(?:/fal)?(?=/)")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+-]\d\d:\d\d)")
 
 
-class Meant(NamedTuple):
-    """One difference that is meant: where, what fal says, what the gateway says instead, and why."""
+class _Ours:
+    """Equal to any text: the gateway's own words, which its own tests look at."""
 
-    scenario: str
-    place: str
-    fal: Any
-    gateway: Any
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and other not in {"", ABSENT}
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "<words of the gateway's own>"
+
+
+OURS: Final = _Ours()
+
+
+class Meant(NamedTuple):
+    """Differences that are meant: in which scenarios, by place what fal says and what the gateway says, and why."""
+
+    scenarios: tuple[str, ...]
+    places: Mapping[str, tuple[Any, Any]]
     why: str
+
+
+def meant_in(table: Iterable[Meant], scenario: str) -> dict[str, tuple[Any, Any]]:
+    """All that is meant to differ there."""
+    rows = [meant.places for meant in table if scenario in meant.scenarios]
+    return {place: pair for places in rows for place, pair in places.items()}
 
 
 def flatten(value: Any, place: str = "") -> dict[str, Any]:
@@ -34,7 +55,7 @@ def plain(value: Any, place: str) -> Any:
     """A leaf without what no two runs share."""
     if isinstance(value, str):
         return _TIME.sub("<time>", _HOST.sub("<host>", _ID.sub("<id>", value)))
-    if isinstance(value, float) or (isinstance(value, int) and place.endswith("inference_time")):
+    if isinstance(value, int | float) and place.endswith("inference_time"):
         return "<seconds>"
     return value
 

@@ -232,7 +232,7 @@ async def options(client: Client, stage: Stage, say: Say) -> None:
         hint="warm",
         priority="low",
         start_timeout=30,
-        headers={"X-Fal-No-Retry": "1", "X-Fal-Tags": "film=boat", "X-Fal-Store-IO": "0"},
+        headers={"X-Fal-No-Retry": "1", "X-Fal-Tags": "film=boat", "X-Fal-Store-IO": "0", "X-End-User": "visitor"},
     )
     say("output", await client.call(handle.get, interval=0.01))
     say("reached fal", {name: value for name, value in stage.find()["headers"].items() if name.startswith("x-fal-")})
