@@ -235,7 +235,10 @@ async def options(client: Client, stage: Stage, say: Say) -> None:
         headers={"X-Fal-No-Retry": "1", "X-Fal-Tags": "film=boat", "X-Fal-Store-IO": "0", "X-End-User": "visitor"},
     )
     say("output", await client.call(handle.get, interval=0.01))
-    say("reached fal", {name: value for name, value in stage.find()["headers"].items() if name.startswith("x-fal-")})
+    headers = {name: value for name, value in stage.find()["headers"].items() if name.startswith("x-fal-")}
+    for name in (name for name in headers if name.endswith("-timeout")):
+        headers[name] = "up to 30" if 0 < float(headers[name]) <= 30 else headers[name]  # it counts from the submit
+    say("reached fal", headers)
 
 
 async def webhook_url(client: Client, stage: Stage, say: Say) -> None:

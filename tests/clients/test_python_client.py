@@ -82,8 +82,7 @@ MEANT = [
     Meant(
         ("options",),
         {
-            "reached fal.x-fal-request-timeout": ("30.0", "30"),
-            "reached fal.x-fal-request-start-timeout": (ABSENT, "30"),
+            "reached fal.x-fal-request-start-timeout": (ABSENT, "up to 30"),
             "reached fal.x-fal-queue-priority": ("low", ABSENT),
             "reached fal.x-fal-runner-hint": ("warm", ABSENT),
             "reached fal.x-fal-no-retry": ("1", ABSENT),
