@@ -23,7 +23,8 @@ log = logging.getLogger("falgate.end")
 class Ending:
     """How a job ends, if it still stands where whoever says so believes: in one of `was`, on this attempt.
 
-    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end.
+    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end; `fal_reply` (`replies`) and
+    `inference_seconds` are what callers of fal's own protocol are told beside it.
     """
 
     job_id: UUID
@@ -34,6 +35,8 @@ class Ending:
     output: str | None = None
     error: str | None = None
     is_cancel: bool = False
+    fal_reply: str | None = None
+    inference_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,12 @@ WITH mine AS MATERIALIZED (
 )
 UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7,
        next_check_at = NULL, held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL,
-       gone_at = NULL, estimated_start_at = NULL,
+       gone_at = NULL, estimated_start_at = NULL, fal_reply = e.fal_reply::json,
+       inference_seconds = e.inference_seconds,
        cancel_requested_at = CASE WHEN e.is_cancel THEN coalesce(j.cancel_requested_at, $7)
                                   ELSE j.cancel_requested_at END
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[])
-         AS e (id, was, attempt_id, status, output, error, is_cancel)
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[], $9::text[],
+            $10::float8[]) AS e (id, was, attempt_id, status, output, error, is_cancel, fal_reply, inference_seconds)
 JOIN mine ON mine.id = e.id
 WHERE j.id = e.id AND j.finished_at IS NULL AND j.status = ANY (string_to_array(e.was, ' '))
   AND j.attempt_id IS NOT DISTINCT FROM e.attempt_id
@@ -133,6 +137,8 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         [ending.error for ending in endings],
         now,
         [ending.is_cancel for ending in endings],
+        [ending.fal_reply for ending in endings],
+        [ending.inference_seconds for ending in endings],
     )
     by_id = {ending.job_id: ending for ending in endings}
     resolved = [(held, by_id[held.job_id].charge(held)) for held in map(held_of, rows)]

@@ -19,6 +19,7 @@ from app.jobs.states import STATUSES
 from app.jobs.wire import job_json
 from app.money import Amount
 from app.problems import InvalidInput, NotFound, input_faults
+from app.tokens import Grant
 
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
 _LONGEST: Final = 300
@@ -115,16 +116,19 @@ class JobFilter:
             self._faults += [{"parameter": name, "detail": fault["detail"]} for fault in input_faults(error.errors())]
 
 
-async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter) -> str:
-    """A page of jobs, newest first, as JSON text."""
+async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter, grant: Grant | None = None) -> str:
+    """A page of jobs, newest first, as JSON text; of a token, those that its grant shows."""
     values = [*asked.values]
     conditions = [*asked.conditions]
+    if grant is not None and grant.end_user is not None:
+        values.append(grant.end_user)
+        conditions.append(f"j.end_user = ${len(values)}")
     if asked.after is not None:
         values.append(asked.after)
         conditions.append(f"j.id < ${len(values)}")
     limit = asked.limit + 1
     arms = []
-    for column, value in listed_by(caller):
+    for column, value in listed_by(caller) if grant is None else [("user_id", caller.user_id)]:
         reached = conditions
         if column:
             values.append(value)

@@ -17,7 +17,9 @@ from app.jobs.balance import BalanceWatch
 from app.jobs.dispatch import Dispatcher, lease_seconds
 from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
+from app.jobs.glance import Glances
 from app.jobs.hub import Hub
+from app.jobs.log_reading import LogReader
 from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
@@ -47,6 +49,8 @@ class Rooms:
         self.last_used = last_used
         self.hub = Hub(wiring.db)
         self.reader = Reader(wiring.db, last_used)
+        self.log_reader = LogReader(wiring.db)
+        self.glances = Glances(wiring.db, last_used)
         self.sender = Sender(wiring)
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))

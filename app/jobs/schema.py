@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from app.catalogue.registry import Catalogue
 from app.http import Page
+from app.jobs.log_reading import LogEntry
 from app.jobs.request import DEFAULT_MODEL, LONGEST_WAIT_SECONDS, body_type
 from app.jobs.states import STATUSES
 from app.jobs.wire import BlockingQuota, Estimate, Job
@@ -34,6 +35,14 @@ WAIT: Final = {
     "description": f"`wait=N`: answer when it has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
     "schema": {"type": "string", "examples": ["wait=60"]},
 }
+KEY_OR_TOKEN: Final[list[dict[str, list[str]]]] = [{"key": []}, {"token": []}]
+TOKEN_IN_QUERY: Final = {
+    "name": "token",
+    "in": "query",
+    "required": False,
+    "description": "A token of this one job, where no header can be sent; counts before a header.",
+    "schema": {"type": "string", "pattern": "^ft_[A-Za-z0-9_-]+$"},
+}
 LAST_EVENT_ID: Final = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -43,7 +52,7 @@ LAST_EVENT_ID: Final = {
 }
 _EVENT: Final = {
     "type": "object",
-    "description": "Each event of the stream.",
+    "description": "The job, at once and at each change.",
     "properties": {
         "event": {"type": "string", "const": "job"},
         "id": {"type": "string", "description": "The job's version."},
@@ -55,6 +64,19 @@ _EVENT: Final = {
         "retry": {"type": "integer", "description": "Milliseconds, once, at the beginning."},
     },
     "required": ["event", "id", "data"],
+}
+_LOG_EVENT: Final = {
+    "type": "object",
+    "description": "A line of what the model writes, each once in a stream. It has no `id`: that is the job's version.",
+    "properties": {
+        "event": {"type": "string", "const": "log"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/LogEntry"},
+        },
+    },
+    "required": ["event", "data"],
 }
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
@@ -87,10 +109,11 @@ ESTIMATED: Final[Answers] = {
     200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Estimate"}}}}
 }
 LISTED: Final[Answers] = {200: {"model": Page[Job]}}
+LOGGED: Final[Answers] = {200: {"model": Page[LogEntry]}}
 STREAMED: Final[Answers] = {
     200: {
-        "description": "Server-sent events: `event: job`, `id` the version, `data` the Job.",
-        "content": {"text/event-stream": {"schema": _EVENT}},
+        "description": "Server-sent events: `event: job`, `id` the version, `data` the Job; `event: log`, its log.",
+        "content": {"text/event-stream": {"schema": {"oneOf": [_EVENT, _LOG_EVENT]}}},
     },
     204: {"description": "The job has ended and you have seen its last version."},
 }

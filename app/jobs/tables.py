@@ -100,6 +100,7 @@ jobs = Table(
         "next_check_at",
         postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
     ),
+    Index("jobs_start_idx", "id", postgresql_where=text("status = 'queued' AND start_seconds IS NOT NULL")),
     Index("jobs_release_idx", "team_id", "user_id", "id", postgresql_where=text("status = 'queued'")),
     Index(
         "jobs_finished_at_idx",

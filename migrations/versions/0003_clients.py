@@ -16,6 +16,7 @@ _UP = """
 ALTER TABLE jobs ADD COLUMN webhook_shape text, ADD COLUMN start_seconds double precision, ADD COLUMN fal_reply json,
     ADD COLUMN inference_seconds double precision, ADD COLUMN expires_at timestamptz,
     ADD COLUMN payload_erased_at timestamptz;
+CREATE INDEX jobs_start_idx ON jobs (id) WHERE status = 'queued' AND start_seconds IS NOT NULL;
 
 ALTER TABLE deliveries ADD COLUMN shape text;
 
@@ -87,6 +88,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take it away, and all that is in it."""
     op.execute("DROP TABLE erasures, outputs, files, job_logs")
+    op.execute("DROP INDEX jobs_start_idx")
     op.execute("ALTER TABLE deliveries DROP COLUMN shape")
     op.execute(
         "ALTER TABLE jobs DROP COLUMN webhook_shape, DROP COLUMN start_seconds, DROP COLUMN fal_reply, "

@@ -43,6 +43,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     # Following.
     "commit app.jobs.claims:claim_followed": "the lease of a check",
     "fal.status app.jobs.track:Tracker._ask": "where does it stand?",
+    "commit app.jobs.log_keeping:LogKeeper._write": "what the model has written so far",
     "commit app.jobs.moves:Moves._see": "fal says IN_QUEUE or IN_PROGRESS",
     "commit app.jobs.moves:Moves.check_later": "nothing was learnt",
     "commit app.jobs.moves:Moves.gone": "fal does not know it",
@@ -105,17 +106,22 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.outputs.files:_count_in": "a file's row, before fal is asked; left over it counts for an hour",
+    "storage.initiate app.outputs.files:_initiate": "room at fal, which costs nothing while it is empty",
+    "storage.put app.outputs.files:store_upload": "the bytes, which fal lets go of in its own time",
+    "commit app.outputs.files:_say_where": "where it lies: its caller was told nothing, and sends it again",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
     "commit app.cli.keys:_work": "a command of its own, not the gateway",
 }
-"""Commits in the source at which no gateway is killed, each with its reason."""
+"""Commits and calls in the source at which no gateway is killed, each with its reason."""
 
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
     "platform": {"requests", "request", "balance"},
+    "storage": {"initiate", "put"},
     "signatures": {"judge"},
     "post": {"send"},
 }

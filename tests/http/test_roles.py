@@ -45,9 +45,12 @@ TABLE: dict[str, Line] = {
     "submit_image_to_video": Line(everyone(202, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
     "estimate_text_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x"}),
     "estimate_image_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
+    "create_file": Line(everyone(415, 403)),  # as far as a body that is none of a file's comes
+    "create_token": Line(everyone(201, 403), lambda _: {"scope": "read"}),
     "get_job": Line(SEES_JOB),
     "stream_job_events": Line(SEES_JOB),
     "list_job_entries": Line(SEES_JOB),
+    "list_job_logs": Line((200, 404, 200, 404, 404, 403, 200, 403)),
     "cancel_job": Line((200, 404, 200, 404, 404, 403, 200, 403)),
     "list_jobs": Line(everyone(200, 403)),
     "resolve_job": Line(admins(200), lambda _: {"outcome": "void", "note": "x"}),

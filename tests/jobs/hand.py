@@ -82,7 +82,8 @@ class ScriptedFal:
         self.webhook_urls.append(webhook_url)
         return await self._next("submit", f"{endpoint} {body['prompt']}") or accepted()
 
-    async def status(self, ref: RequestRef) -> Any:
+    async def status(self, ref: RequestRef, *, with_log: bool = False) -> Any:
+        del with_log
         return await self._next("status", ref.fal_request_id) or InProgress()
 
     async def result(self, ref: RequestRef, completed: Any) -> Any:

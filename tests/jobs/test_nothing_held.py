@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from app.deliveries.post import Post, Tried
-from app.fal import Balance
+from app.fal import Balance, Initiated, Stored
 from app.jobs.claims import claim_followed
 from app.jobs.gone import Forgotten
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
-OUTSIDE = {"platform": {"request", "requests", "balance"}, "_post": {"send"}}
+OUTSIDE = {"platform": {"request", "requests", "balance"}, "_post": {"send"}, "storage": {"initiate", "put"}}
 
 
 def calls_outside() -> set[tuple[str, str]]:
@@ -37,6 +37,8 @@ def test_every_call_outside_is_walked_below() -> None:
         ("gone.py", "request"),
         ("balance.py", "balance"),
         ("sender.py", "send"),
+        ("files.py", "initiate"),
+        ("files.py", "put"),
     }
 
 
@@ -78,4 +80,16 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     assert await hand.cancel(job_id) == 200
     await hand.rooms.sender._turn(1)
     await rest(hand.rooms.sender.loop)
+
+    async def initiate(**_: Any) -> Initiated:
+        return Initiated("https://storage.test/put", "https://storage.test/boat.png")
+
+    async def put(*_: Any, **__: Any) -> Stored:
+        return Stored()
+
+    monkeypatch.setattr(wiring.storage, "initiate", watched("initiate", initiate))
+    monkeypatch.setattr(wiring.storage, "put", watched("put", put))
+    files = {"file": ("boat.png", b"\x89PNG\r\n\x1a\n")}
+    uploaded = await hand.gateway.client.post("/v1/files", files=files, headers=hand.person.headers)
+    assert uploaded.status_code == 201, uploaded.text
     assert set(asked) == {name for names in OUTSIDE.values() for name in names}
