@@ -161,6 +161,24 @@ def is_error(value: Any) -> bool:
     return isinstance(value, dict) and value.get("name") in {"ApiError", "ValidationError"}
 
 
+RAISE = {
+    "run refused": "ValidationError",
+    "timeout": "Error",
+    "startTimeout": "ApiError",
+    "no prompt": "ValidationError",
+    "invalid duration": "ValidationError",
+    "invalid share": "ValidationError",
+    "unknown endpoint": "ApiError",
+}
+
+
+async def test_nothing_raises_but_what_should(transcripts: Transcripts) -> None:
+    """Else a scenario that fails alike on both sides would pass."""
+    for ways in (transcripts.fal, transcripts.gateway):
+        for way in ways.keys() & {"proxy", "middleware"}:
+            assert {name: said["raised"]["name"] for name, said in ways[way].items() if "raised" in said} == RAISE
+
+
 async def test_every_error_has_a_message_that_says_what_is_wrong(transcripts: Transcripts) -> None:
     said = [*transcripts.gateway["proxy"].values(), *transcripts.gateway["middleware"].values()]
     errors = [value for each in said for value in each.values() if is_error(value)]

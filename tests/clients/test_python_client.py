@@ -166,6 +166,29 @@ def is_error(value: Any) -> bool:
     return isinstance(value, dict) and "status_code" in value
 
 
+RAISE = {
+    "run refused": "FalClientHTTPError",
+    "run failed": "FalClientHTTPError",
+    "run not started": "FalClientHTTPError",
+    "cancel what is done": "FalClientHTTPError",
+    "client_timeout": "FalClientTimeoutError",
+    "start_timeout": "FalClientHTTPError",
+    "too short a timeout": "ValueError",
+    "no prompt": "FalClientHTTPError",
+    "invalid duration": "FalClientHTTPError",
+    "too long a prompt": "FalClientHTTPError",
+    "invalid share": "FalClientHTTPError",
+    "unknown endpoint": "FalClientHTTPError",
+}
+
+
+async def test_nothing_raises_but_what_should(transcripts: Transcripts) -> None:
+    """Else a scenario that fails alike on both sides would pass."""
+    for side in (transcripts.fal, transcripts.gateway):
+        raised = {name: said["raised"]["type"] for name, said in side.items() if "raised" in said}
+        assert raised == {name + flavour: kind for name, kind in RAISE.items() for flavour in FLAVOURS}
+
+
 async def test_every_error_says_it_in_message_too(transcripts: Transcripts) -> None:
     errors = [value for said in transcripts.gateway.values() for value in said.values() if is_error(value)]
     assert len(errors) > 50
