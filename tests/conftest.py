@@ -12,11 +12,19 @@ from app.cli.migrate import migrate
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.settings import Settings, load_settings
+from tests.clients.tools import lines_about_what_is_left_out
 
 ADMIN_KEY = "admin-key-of-the-tests-0001"
 SECRET_KEY = "secret-key-of-the-tests-000000000001"
 FAL_KEY = "canary-fal-key-id:canary-fal-key-secret"
 _numbers = itertools.count()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say at the end what this machine could not run."""
+    for line in lines_about_what_is_left_out(config):
+        terminalreporter.write_line(line, yellow=True)
 
 
 def settings_for(database_url: str, **more: str) -> Settings:

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from app.sandbox.answers import JSON_TYPE, Answer, json_answer, platform_error
+from app.sandbox.answers import Answer, json_answer, platform_error
 from app.sandbox.box import Box
 from app.sandbox.calls import Call
 from app.sandbox.faults import spoil, take_fault
@@ -102,7 +102,7 @@ def _fill(box: Box, call: Call, body: bytes) -> Answer:
     file.put_with_key = bool(call.header(b"authorization"))
     file.content_type = call.header(b"content-type") or file.content_type
     box.uploads.fill(file, body)
-    return Answer(200, b"", (JSON_TYPE,))
+    return Answer(200, headers=())  # JSON without a text would be none to JavaScript's client
 
 
 def _tell_file(box: Box, call: Call) -> Answer:
