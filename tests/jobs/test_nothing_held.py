@@ -97,6 +97,7 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     files = {"file": ("boat.png", b"\x89PNG\r\n\x1a\n")}
     uploaded = await hand.gateway.client.post("/v1/files", files=files, headers=hand.person.headers)
     assert uploaded.status_code == 201, uploaded.text
+
     async def erase(_: str) -> Erased:
         return Erased()
 
