@@ -58,9 +58,9 @@ async def test_each_of_them_goes_through_the_one_door(
         answer = await office.call("mia", method, await fill(office, operation, path), TABLE[operation].body(office))
         assert (answer.status_code, "unavailable" in answer.text) == (503, True)
         assert await count_jobs(gateway) == before
-    for method, path, headers in UNWRITTEN.values():
+    for method, path, more in UNWRITTEN.values():
         before = await count_jobs(gateway)
-        headers = office.mia.headers | headers
+        headers = office.mia.headers | more
         answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=headers)
         assert (answer.status_code, answer.json()["error_type"]) == (503, "unavailable")
         assert await count_jobs(gateway) == before
