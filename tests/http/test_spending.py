@@ -60,8 +60,7 @@ async def test_each_of_them_goes_through_the_one_door(
         assert await count_jobs(gateway) == before
     for method, path, headers in UNWRITTEN.values():
         before = await count_jobs(gateway)
-        headers = office.mia.headers | headers
-        answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=headers)
+        answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=office.mia.headers | headers)
         assert (answer.status_code, answer.json()["error_type"]) == (503, "unavailable")
         assert await count_jobs(gateway) == before
     assert len(knocked) == len(SPENDS) + len(UNWRITTEN)
