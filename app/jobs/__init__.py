@@ -47,6 +47,8 @@ Where things are
   `recover` (a restore)
 - the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
   `cancel`, `resolve` (who else may end it)
+- beside the Job: `log_keeping` (what models write, kept by `track`) → `log_reading` `log_routes`; `replies` (what fal's
+  result said, for callers of fal's own protocol), `glance` (what those read ten times a second)
 - out: `read` `listing` `estimate` `wait`, woken by `hub`; `reach` (who may see), `wire` (what they see), `seats` (how
   many may wait)
 - for the operator: `balance` (fal's, read ahead), `ended` (how many have ended, for /metrics)
