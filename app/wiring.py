@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.db import Database
-from app.fal import KeySet, Platform, Queue, trust
+from app.fal import KeySet, Platform, Queue, Storage, trust
 from app.metrics import Metrics
 from app.settings import Settings
 from app.tokens import Tokens
@@ -27,6 +27,7 @@ class Wiring:
     db: Database
     fal: Queue
     platform: Platform
+    storage: Storage
     signatures: KeySet
     tls: ssl.SSLContext
     catalogue: Catalogue
@@ -50,6 +51,12 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
         platform=Platform(
             fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url, tls=tls
         ),
+        storage=Storage(
+            fal_key=settings.fal_key,
+            rest_url=settings.fal_rest_url,
+            fal_urls=(settings.fal_queue_url, settings.fal_api_url),
+            tls=tls,
+        ),
         signatures=KeySet(rest_url=settings.fal_rest_url, tls=tls),
         tls=tls,
         catalogue=load_catalogue(),
@@ -63,6 +70,7 @@ async def unwire(wiring: Wiring) -> None:
     """Close every connection."""
     await wiring.fal.aclose()
     await wiring.platform.aclose()
+    await wiring.storage.aclose()
     await wiring.signatures.aclose()
     await wiring.db.close()
 

@@ -75,6 +75,7 @@ def credential_of(
 
     Raises KeyUnknown, RoleForbidden for ADMIN_KEY, and TokenUnknown.
     """
+    in_query = in_query and b"token=" in request.scope["query_string"]  # spelled so, or the edge would not count it
     given = request.query_params.getlist("token") if in_query else []
     if len(given) > 1:
         raise TokenUnknown

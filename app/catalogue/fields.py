@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 _DATA_URI: Final = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.IGNORECASE)
@@ -41,11 +41,23 @@ FiveOrTen = Annotated[
 """Seconds of video: fal's enum of strings (FAL.md 7.2)."""
 
 
-def _image(value: str) -> str:
+def images_below(*fal_urls: str) -> dict[str, tuple[str, ...]]:
+    """The validation context in which images may also lie below these URLs: a sandbox's own storage is plain http."""
+    return {"images_below": tuple(f"{url}/" for url in fal_urls)}
+
+
+def _image(value: str, info: ValidationInfo) -> str:
     if value[:5].lower() == "data:":
         return _data_uri(value)
     parts = _split(value)
-    if parts is None or parts.scheme != "https" or not parts.hostname or parts.username or len(value) > _LONGEST_LINK:
+    is_at_fal = value.startswith((info.context or {}).get("images_below", ()))
+    if (
+        parts is None
+        or (parts.scheme != "https" and not is_at_fal)
+        or not parts.hostname
+        or parts.username
+        or len(value) > _LONGEST_LINK
+    ):
         raise _no_image(f"must be an https URL (at most {_LONGEST_LINK} characters) or a data URI of an image")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise _no_image("an https URL has only printable ASCII characters: percent-encode the others")

@@ -2,15 +2,15 @@
 
 What this room guarantees:
 
-- **An answer is a value.** The calls of `Queue` and `Platform` return one of the frozen dataclasses of
+- **An answer is a value.** The calls of `Queue`, `Platform` and `Storage` return one of the frozen dataclasses of
   `fal.outcomes` or `fal.listed`, whatever fal, a proxy or the network does; only cancellation of the calling
   task and a caller's own mistake (an endpoint id that cannot be one, a body that is no JSON) are raised, the
   latter before a byte is sent.
 - **`NotSent` is proof.** It is said only while not one byte of the request had gone out. Everything that is
   not a clear answer is `Unknown`, and must not be sent again without evidence (DESIGN.md, section 3).
-- **FAL_KEY goes to FAL_QUEUE_URL and FAL_API_URL, and nowhere else.** Of the URLs fal returns only the path is kept; no
-  redirect, cookie, `netrc` or proxy of the environment is looked at, and no carried text, `repr` or exception
-  shows the key.
+- **FAL_KEY goes to FAL_QUEUE_URL, FAL_API_URL and FAL_REST_URL, and nowhere else.** Of the URLs fal returns only the
+  path is kept (those of files in its storage are checked, and called without the key); no redirect, cookie, `netrc` or
+  proxy of the environment is looked at, and no carried text, `repr` or exception shows the key.
 - **What is carried is bounded.** Replies are read up to a limit, texts are cut, images are dropped.
 - **A webhook is nobody's word until its signature holds** by fal's published keys; then it says whose account it is.
 
@@ -19,6 +19,7 @@ Where things are
   `messages`
 - fal's platform API: `platform` asks for the balance and the request list, which `listed` reads
 - webhooks: `signature`, then `webhooks`
+- `storage` puts a caller's image where a job can name it
 - `wire`: the connections, and reading one reply
 """
 
@@ -56,6 +57,7 @@ from app.fal.paths import alias_ref, is_request_id
 from app.fal.platform import Balance, Platform
 from app.fal.queue import Queue, key_id_of
 from app.fal.signature import Forged, Genuine, KeysAway, KeySet
+from app.fal.storage import Initiated, Storage, Stored
 from app.fal.webhooks import Webhook, read_webhook, told_outcome
 from app.fal.wire import trust
 
@@ -77,6 +79,7 @@ __all__ = [
     "Genuine",
     "Gone",
     "InProgress",
+    "Initiated",
     "KeySet",
     "KeysAway",
     "Listed",
@@ -92,6 +95,8 @@ __all__ = [
     "RequestRef",
     "ResultOutcome",
     "StatusOutcome",
+    "Storage",
+    "Stored",
     "SubmitOutcome",
     "Succeeded",
     "Trouble",

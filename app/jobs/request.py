@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 
 from app.catalogue.endpoint import Category, Endpoint, Input
-from app.catalogue.fields import NO_NUL, show_image
+from app.catalogue.fields import NO_NUL, images_below, show_image
 from app.catalogue.registry import Catalogue
 from app.deliveries.targets import LONGEST_URL, refusal_of
 from app.http import parse_json, require_json_type
@@ -51,6 +51,10 @@ def _few(value: object) -> object:
     return value
 
 
+EndUser = Annotated[str, Field(min_length=1, max_length=128), NO_NUL]
+"""The caller's own name for its visitor."""
+
+
 class Ours(Input):
     """The fields of a submit that are falgate's own, beside fal's."""
 
@@ -64,7 +68,7 @@ class Ours(Input):
         ),
     ] = Field(default_factory=dict)
     end_user: Annotated[
-        Annotated[str, Field(min_length=1, max_length=128), NO_NUL] | None,
+        EndUser | None,
         Field(description="Your own name for your visitor."),
     ] = None
     webhook_url: Annotated[
@@ -164,7 +168,9 @@ def _read_body(
     if not isinstance(data, dict):
         faults.append({"pointer": "", "detail": "the body must be a JSON object"})
         return None
-    if end_user is not None and data.setdefault("end_user", end_user) != end_user:
+    if end_user is not None and data.get("end_user") is None:
+        data["end_user"] = end_user
+    elif end_user is not None and end_user != data["end_user"]:
         faults.append({"pointer": "/end_user", "detail": "must be the one that this token was made for, or left out"})
     refusal = refusal_of_webhook(data.get("webhook_url"), settings)
     faults += [{"pointer": "/webhook_url", "detail": refusal}] if refusal else []
@@ -173,7 +179,8 @@ def _read_body(
         faults += _faults_of_ours(data)
         return None
     try:
-        fields = body_type(endpoint).model_validate(data)
+        context = images_below(settings.fal_rest_url, settings.fal_queue_url)
+        fields = body_type(endpoint).model_validate(data, context=context)
     except ValidationError as error:
         faults += input_faults(error.errors(include_url=False, include_input=False))
         return None

@@ -25,10 +25,12 @@ from app.jobs.schema import (
     ESTIMATED,
     FILTERS,
     JOB_ID,
+    KEY_OR_TOKEN,
     LAST_EVENT_ID,
     LISTED,
     STREAMED,
     SUBMIT,
+    TOKEN_IN_QUERY,
     WAIT,
     answers_job,
 )
@@ -108,7 +110,7 @@ def _submit_route(category: Category) -> None:
         description=SUBMIT,
         responses=answers_job({202: "Accepted.", 200: "It ended while you waited, or had ended before."})
         | responses(401, 402, 403, 413, 415, 422, 429, 503),
-        openapi_extra={"x-category": category, "security": [{"key": []}]},
+        openapi_extra={"x-category": category, "security": KEY_OR_TOKEN},
     )
     router.add_api_route(
         f"/v1/{category}/estimate",
@@ -118,7 +120,7 @@ def _submit_route(category: Category) -> None:
         summary=f"What it would cost ({category})",
         description=ESTIMATE,
         responses=ESTIMATED | responses(401, 403, 413, 415, 422, 503),
-        openapi_extra={"x-category": category, "security": [{"key": []}]},
+        openapi_extra={"x-category": category, "security": KEY_OR_TOKEN},
     )
 
 
@@ -131,7 +133,7 @@ _submit_route("image-to-video")
     operation_id="get_job",
     summary="Read a job",
     responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 429, 503),
-    openapi_extra={"parameters": [JOB_ID, WAIT], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID, WAIT], "security": KEY_OR_TOKEN},
 )
 async def get_job(request: Request) -> Response:
     """The job as it is now; with `Prefer: wait=N`, when it has ended or after N seconds."""
@@ -172,7 +174,7 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
     operation_id="stream_job_events",
     summary="Follow a job",
     responses=STREAMED | responses(401, 403, 404, 422, 429, 503),
-    openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID, TOKEN_IN_QUERY], "security": KEY_OR_TOKEN},
 )
 async def get_events(request: Request) -> Response:
     """The job at once, then at each change, and what its model writes; closed after its end.

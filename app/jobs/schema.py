@@ -35,6 +35,14 @@ WAIT: Final = {
     "description": f"`wait=N`: answer when it has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
     "schema": {"type": "string", "examples": ["wait=60"]},
 }
+KEY_OR_TOKEN: Final[list[dict[str, list[str]]]] = [{"key": []}, {"token": []}]
+TOKEN_IN_QUERY: Final = {
+    "name": "token",
+    "in": "query",
+    "required": False,
+    "description": "A token of this one job, where no header can be sent; counts before a header.",
+    "schema": {"type": "string", "pattern": "^ft_[A-Za-z0-9_-]+$"},
+}
 LAST_EVENT_ID: Final = {
     "name": "Last-Event-ID",
     "in": "header",

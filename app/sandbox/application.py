@@ -7,6 +7,8 @@ from app.sandbox.control import PREFIX, answer_control
 from app.sandbox.files import FOLDER, send_file
 from app.sandbox.platform import PATHS, answer_platform
 from app.sandbox.reads import answer_read, parse_request_path
+from app.sandbox.storage import FOLDER as STORAGE
+from app.sandbox.storage import PYTHONS_UPLOAD, answer_storage
 from app.sandbox.streams import stream_status
 from app.sandbox.submits import answer_submit
 from app.sandbox.wire import deliver
@@ -24,6 +26,8 @@ class Application:
         path = call.path
         if path.startswith(PREFIX):
             await deliver(call, await answer_control(self._box, call))
+        elif path.startswith(STORAGE) or path == PYTHONS_UPLOAD:
+            await deliver(call, await answer_storage(self._box, call))
         elif path.startswith(FOLDER):
             await send_file(call)
         elif call.method == "GET" and path in PATHS:

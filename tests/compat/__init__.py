@@ -1,1 +1,1 @@
-"""fal's own protocol, under `/fal/`."""
+"""fal's own protocol at the gateway."""

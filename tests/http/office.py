@@ -87,5 +87,5 @@ async def operations(gateway: Gateway) -> dict[str, tuple[str, str]]:
 
 
 async def fill(office: Office, operation: str, template: str) -> str:
-    head, brace, rest = template.partition("{")
+    head, brace, rest = template.replace("{endpoint}", TEXT_ENDPOINT).partition("{")
     return head + (await office.make(operation) + rest.partition("}")[2] if brace else "")
