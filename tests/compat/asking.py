@@ -1,5 +1,6 @@
 """Calls as fal's clients make them."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -41,6 +42,15 @@ async def remembered(gateway: Gateway, person: Person) -> int:
     """How many idempotency keys are stored for this user."""
     async with gateway.wiring.db.plain() as plain:
         return int(await plain.fetchval("SELECT count(*) FROM idempotency_keys WHERE user_id = $1", person.user_id[5:]))
+
+
+async def until_remembered(gateway: Gateway, person: Person, count: int) -> None:
+    """Wait for it: a caller may have its answer a moment before."""
+    for _ in range(500):
+        if await remembered(gateway, person) == count:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(await remembered(gateway, person))
 
 
 def refusal(answer: httpx.Response, status: int, error_type: str) -> dict[str, Any]:

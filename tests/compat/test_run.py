@@ -16,8 +16,7 @@ from tests.gateway import Gateway, Person
 from tests.jobs.hand import until
 from tests.sandbox.running import Sandbox
 
-from .asking import IMAGE, TEXT, jobs_of, key, refusal, remembered, submit
-from .test_repeats import quiet
+from .asking import IMAGE, TEXT, jobs_of, key, refusal, remembered, submit, until_remembered
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 RUN = f"run/{TEXT}"
@@ -95,10 +94,7 @@ async def test_when_its_caller_hangs_up_the_job_goes_on_and_the_same_call_waits_
     writer.transport.abort()
     await until(lambda: not rooms.hub._waiting)
     (job_id,) = await job_ids(gateway, ann)
-    for _ in range(500):
-        if await remembered(gateway, ann):
-            break
-        await asyncio.sleep(0.01)
+    await until_remembered(gateway, ann, 1)
     repeats.on_its_way_seconds = 0.0
     again = asyncio.create_task(submit(gateway, ann, endpoint=RUN))
     await until(lambda: bool(rooms.hub._waiting))
@@ -106,8 +102,8 @@ async def test_when_its_caller_hangs_up_the_job_goes_on_and_the_same_call_waits_
     await gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=ann.headers)
     answer = await again
     assert (answer.status_code, answer.headers["x-fal-request-id"]) == (499, job_id)
-    await quiet(gateway)
-    assert (await jobs_of(gateway, ann), await remembered(gateway, ann)) == (1, 0)
+    await until_remembered(gateway, ann, 0)
+    assert await jobs_of(gateway, ann) == 1
 
 
 async def test_a_run_takes_a_seat_and_gives_it_back(working: Gateway, bob: Person) -> None:

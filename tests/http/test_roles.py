@@ -118,7 +118,11 @@ async def test_each_role_may_what_its_line_says(gateway: Gateway, office: Office
 
 async def test_what_is_not_yours_is_answered_like_what_is_not_there(gateway: Gateway, office: Office) -> None:
     """To the letter, and it stays as it was."""
-    with_ids = {name: call for name, call in (await operations(gateway)).items() if "{" in call[1] and "{endpoint}" not in call[1]}
+    with_ids = {
+        name: call
+        for name, call in (await operations(gateway)).items()
+        if "{" in call[1] and "{endpoint}" not in call[1]
+    }
     assert len(with_ids) >= 13
     for operation, (method, template) in with_ids.items():
         path = await fill(office, operation, template)
