@@ -13,9 +13,10 @@ LEFT_OUT = (
 
 async def run_tests(path: Path, *options: str, **environment: str) -> Done:
     """As on a machine on which there is nothing."""
-    command = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "-q", *options, "tests/clients/test_page.py")
-    settings = {"PATH": str(path), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    return await run_program(PYTHON, *command, environment=settings)
+    plugins = ("-p", "no:cacheprovider", "-p", "asyncio", "-p", "xdist")
+    command = ("-m", "pytest", *plugins, "-o", "addopts=", "-q", *options, "tests/clients/test_page.py")
+    settings = {"PATH": str(path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return await run_program(PYTHON, *command, environment=settings | environment)
 
 
 async def test_they_are_left_out_and_named_at_the_end(tmp_path: Path) -> None:
