@@ -87,11 +87,13 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    app.router.routes.extend([*proxy.plain.routes, *uploads.router.routes, *compat.plain.routes])
+    app.router.routes.extend(
+        [*proxy.plain.routes, *uploads.router.routes, *deliveries.plain.routes, *compat.plain.routes]
+    )
     of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
     domains = (*of_jobs, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew
     docs.mount_assets(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     _answer_problems(app)

@@ -33,9 +33,9 @@ _LONGEST: Final = 1_000
 class TokenUnknown(Problem):
     """The request carries a token that does not open this.
 
-    Tokens (`ft_…`) are made by `POST /v1/tokens`, for a while, and some for one job alone; they open the routes of
-    jobs and no others. One that has expired, was changed, or belongs to another job gets this same answer: make a new
-    one. (One whose key is no longer in use is told `key-unknown`.)
+    Tokens (`ft_…`) are made by `POST /v1/tokens`, for a while, and some for one job alone; they open routes of jobs
+    and files and no others. One that has expired, was changed, or belongs to another job gets this same answer: make a
+    new one. (One whose key is no longer in use is told `key-unknown`.)
     """
 
     status = 401

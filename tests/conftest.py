@@ -1,23 +1,25 @@
 """What every test may ask for: a PostgreSQL of our own, and a fresh migrated database on it."""
 
 import asyncio
-import itertools
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
 
+from app import wiring
 from app.catalogue.registry import load_catalogue
 from app.cli.migrate import migrate
 from app.db import Database
 from app.embedded import EmbeddedPostgres
+from app.fal import trust
 from app.settings import Settings, load_settings
 from tests.clients.tools import lines_about_what_is_left_out
+from tests.databases import Databases
 
 ADMIN_KEY = "admin-key-of-the-tests-0001"
 SECRET_KEY = "secret-key-of-the-tests-000000000001"
 FAL_KEY = "canary-fal-key-id:canary-fal-key-secret"
-_numbers = itertools.count()
 
 
 @pytest.hookimpl(trylast=True)
@@ -34,6 +36,15 @@ def settings_for(database_url: str, **more: str) -> Settings:
     given |= {"FAL_QUEUE_URL": nobody, "FAL_REST_URL": nobody, "FAL_API_URL": nobody}
     given |= {name.upper(): value for name, value in more.items()}
     return load_settings(given, env_file=None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def roots() -> Iterator[ssl.SSLContext]:
+    """The usual roots, read once for all gateways of these tests: it takes 20 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = trust()
+        patch.setattr(wiring, "trust", lambda: read)
+        yield read
 
 
 @pytest.fixture(scope="session")
@@ -59,12 +70,19 @@ def template(postgres: EmbeddedPostgres) -> str:
     return "template_falgate"
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: EmbeddedPostgres, template: str) -> Iterator[Databases]:
+    """Where tests borrow theirs."""
+    made = Databases(postgres, template)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres, template: str) -> str:
-    """A fresh database with the newest schema and the first prices."""
-    name = f"test_{next(_numbers)}"
-    postgres.create_database(name, template)
-    return postgres.dsn(name)
+def database_url(databases: Databases) -> Iterator[str]:
+    """A database as new, with the newest schema and the first prices."""
+    with databases.lent() as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from app.fal import CLIENT_CLOSED
+from app.jobs.fal_webhook import OWN_ENDS
 
 _FREE: Final = {"x-fal-billable-units": "0"}
 # Both clients take this 504 for the end of it; another one JavaScript reads three times more (FAL.md 4.1, 4.2).
@@ -15,9 +16,8 @@ _NOT_REPEATED: Final = {"x-fal-request-timeout-type": "user"}
 
 # By the code of a job's error: ends that are the gateway's own, as fal's platform words them (FAL.md 2.3).
 _OWN: Final[Mapping[str, tuple[int, str, Mapping[str, str]]]] = {
-    "canceled": (CLIENT_CLOSED, "client_cancelled", _FREE),
-    "queue-timeout": (HTTPStatus.GATEWAY_TIMEOUT, "request_timeout", _NOT_REPEATED),
-    "deadline-exceeded": (HTTPStatus.GATEWAY_TIMEOUT, "request_timeout", _NOT_REPEATED),
+    error: (code, error_type, _FREE if code == CLIENT_CLOSED else _NOT_REPEATED)
+    for error, (code, error_type) in OWN_ENDS.items()
 }
 _CANCELED: Final = "Request was cancelled by the client"
 

@@ -17,7 +17,7 @@ What this room guarantees:
 Where things are
 - fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `lines`,
   `messages`
-- fal's platform API: `platform` asks for the balance and the request list, which `listed` reads
+- fal's platform API: `platform` asks for the balance and the request list, which `listed` reads; it erases payloads
 - webhooks: `signature`, then `webhooks`
 - `storage` puts a caller's image where a job can name it
 - `wire`: the connections, and reading one reply
@@ -54,7 +54,7 @@ from app.fal.outcomes import (
     UnknownStatus,
 )
 from app.fal.paths import alias_ref, is_request_id
-from app.fal.platform import Balance, Platform
+from app.fal.platform import Balance, Erased, Platform
 from app.fal.queue import Queue, key_id_of
 from app.fal.signature import Forged, Genuine, KeysAway, KeySet
 from app.fal.storage import Initiated, Storage, Stored
@@ -73,6 +73,7 @@ __all__ = [
     "CancelOutcome",
     "CancelRequested",
     "Completed",
+    "Erased",
     "Failed",
     "FalError",
     "Forged",

@@ -15,8 +15,8 @@ from app.ids import new_id
 from app.jobs.quotes import Quoted, Replayed, find_callers, quote, read_prices
 from app.jobs.request import Submission
 from app.jobs.wire import JOB_JSON
-from app.ledger.holds import Guard, sql_place_holds
-from app.ledger.quotas import Applied, applying_to, find_applying
+from app.ledger.holds import Guard, lock_applying, sql_place_holds
+from app.ledger.quotas import Applied, applying_to
 from app.ledger.settles import Held
 from app.problems import Problem
 
@@ -92,14 +92,12 @@ class Acceptance:
         quoted = self._quote(await find_callers(plain, self.batch, now=self.now), last_used)
         if not quoted:
             return
-        by_subject = await find_applying(plain, {one.holder for one in quoted.values()}, now=self.now, zone=self._zone)
-        applied = {index: applying_to(one.holder, by_subject) for index, one in quoted.items()}
+        holders = {one.holder for one in quoted.values()}
+        found, guard = await lock_applying(plain, holders, now=self.now, zone=self._zone)
+        applied = {index: applying_to(one.holder, found) for index, one in quoted.items()}
         missing = [quota for quotas in applied.values() for quota in quotas if quota.usage_id is None]
         if missing:
             raise WindowsMissing(missing)
-        guard = await Guard.lock(
-            plain, (quota.usage_id for quotas in applied.values() for quota in quotas if quota.usage_id)
-        )
         held = self._decide(quoted, applied, guard)
         await self._insert(plain, held, guard)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from app.db import CommitUnknown, Plain
 from app.deliveries.outbox import sql_store_deliveries, store_deliveries
 from app.ids import show
+from app.jobs.fal_webhook import FAL_JSON
 from app.jobs.group import Group
 from app.jobs.wire import JOB_JSON
 from app.ledger.locks import keep_quotas_still
@@ -77,7 +78,7 @@ UPDATE jobs j SET charged_usd = s.usd FROM (
     WHERE job_id = ANY($1) AND kind IN ('settle', 'overage', 'adjustment') GROUP BY job_id
 ) s WHERE j.id = s.job_id
 """
-_TELL: Final = sql_store_deliveries(JOB_JSON)
+_TELL: Final = sql_store_deliveries(JOB_JSON, fal_json=FAL_JSON)
 _FORGET: Final = """
 WITH input AS (DELETE FROM payloads WHERE job_id = ANY($1)) DELETE FROM fal_webhooks WHERE job_id = ANY($1)
 """

@@ -20,10 +20,11 @@ _MOST_REMEMBERED: Final = 10_000
 _TOGETHER: Final = 16
 
 # In the order of the jobs' ids, since each line takes a lock on its job's row. Whoever keeps a line second keeps
-# nothing. The number of a line is its place in fal's log, from 1.
+# nothing, nor does a check so late that the job was erased. The number of a line is its place in fal's log, from 1.
 _KEEP: Final = """
 INSERT INTO job_logs (job_id, n, logged_at, level, source, message)
 SELECT l.* FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[]) AS l (job_id, n)
+JOIN jobs j ON j.id = l.job_id AND j.payload_erased_at IS NULL
 ORDER BY l.job_id, l.n
 ON CONFLICT DO NOTHING RETURNING job_id
 """

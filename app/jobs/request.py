@@ -170,7 +170,7 @@ def _read_body(
         return None
     if end_user is not None and data.get("end_user") is None:
         data["end_user"] = end_user
-    elif end_user not in {None, data.get("end_user")}:
+    elif end_user is not None and data["end_user"] != end_user:
         faults.append({"pointer": "/end_user", "detail": "must be the one that this token was made for, or left out"})
     refusal = refusal_of_webhook(data.get("webhook_url"), settings)
     faults += [{"pointer": "/webhook_url", "detail": refusal}] if refusal else []

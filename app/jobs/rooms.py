@@ -17,6 +17,8 @@ from app.jobs.balance import BalanceWatch
 from app.jobs.dispatch import Dispatcher, lease_seconds
 from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
+from app.jobs.fal_copies import FalCopies
+from app.jobs.forgetting import Forgetting
 from app.jobs.glance import Glances
 from app.jobs.hub import Hub
 from app.jobs.log_reading import LogReader
@@ -65,6 +67,8 @@ class Rooms:
         self.balance = BalanceWatch(wiring)
         self.lost = LostAnswers(wiring, self.hub, self.endings)
         self.seats = Seats()
+        self.fal_copies = FalCopies(wiring)
+        self.forgetting = Forgetting(wiring, self.fal_copies)
         self.stopping = asyncio.Event()
         self._stop_by = 0.0
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
@@ -89,7 +93,9 @@ class Rooms:
     def _loops(self) -> list[Loop]:
         telling = [self.sender.loop, self.sender.slow_loop]
         helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
-        return [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop, *telling, *helping]
+        forgetting = [self.forgetting.loop, self.fal_copies.loop]
+        following = [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop]
+        return [*following, *telling, *helping, *forgetting]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

@@ -13,6 +13,7 @@ from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
 from app.ids import parse, show
 from app.jobs.accept import Accepted
 from app.jobs.cancel import cancel_job
+from app.jobs.erase import erase_payload
 from app.jobs.estimate import estimate
 from app.jobs.listing import Entry, JobFilter, list_entries, list_jobs
 from app.jobs.reach import NOT_FOUND_DETAIL
@@ -254,6 +255,18 @@ async def get_entries(id: str, caller: Calling, wired: Wired, listing: Listing) 
 async def post_resolve(id: str, resolution: Resolution, actor: Admin, rooms: InRooms) -> Response:  # noqa: A002
     """For admins, when nobody can tell what became of a job: `charge` it, at what is held or you say, or `void` it."""
     return json_response(await resolve_job(rooms, actor, _job_id(id), resolution))
+
+
+@router.delete(
+    "/v1/jobs/{id}/payload",
+    status_code=204,
+    operation_id="erase_job_payload",
+    summary="Erase a job's input and output",
+    responses=responses(401, 403, 404, 409, 422, 503),
+)
+async def delete_payload(id: str, caller: Calling, rooms: InRooms) -> None:  # noqa: A002
+    """For ever, of a job that has ended; its video in the archive too. What it cost stays, and that it was."""
+    await erase_payload(rooms, caller, _job_id(id))
 
 
 def _job_id(text: str) -> UUID:

@@ -241,3 +241,12 @@ erasures = Table(
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="erasures_job_id_fkey"),
     Index("erasures_due_idx", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
 )
+
+forgetting = Table(
+    "forgetting",
+    metadata,
+    Column("only_row", Boolean, nullable=False, server_default=text("true")),
+    Column("through", MOMENT),
+    PrimaryKeyConstraint("only_row", name="forgetting_pkey"),
+    CheckConstraint("only_row", name="forgetting_only_row_check"),
+)

@@ -44,6 +44,7 @@ def job_json(input_sql: str = "j.input") -> str:
         "started_at": sql_moment("j.started_at"),
         "finished_at": sql_moment("j.finished_at"),
         "expires_at": sql_moment("j.expires_at"),
+        "payload_erased_at": sql_moment("j.payload_erased_at"),
     }
     listed = ", ".join(f"'{name}', {sql}" for name, sql in members.items())
     return f"json_build_object({listed})::text"
@@ -103,6 +104,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "started_at": "2026-11-20T09:00:05.480000Z",
     "finished_at": "2026-11-20T09:04:11.020000Z",
     "expires_at": "2026-11-27T09:04:11.020000Z",
+    "payload_erased_at": None,
 }
 
 
@@ -118,7 +120,8 @@ class Job(BaseModel):
     model: str
     endpoint: str
     input: dict[str, Any] | None = Field(
-        description="fal's own fields with defaults filled in; null for finance. Data URIs show size and digest."
+        description="fal's own fields with defaults filled in; null for finance, and once it was erased. "
+        "Data URIs show size and digest."
     )
     output: dict[str, Any] | None = Field(description="fal's own, e.g. `{'video': {'url': …}}`.")
     error: JobError | None
@@ -146,6 +149,9 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None = Field(description="Until when its video is kept at least.")
+    payload_erased_at: datetime | None = Field(
+        description="When its input and output were erased: asked for, or old. What it cost stays."
+    )
 
 
 class BlockingQuota(BaseModel):

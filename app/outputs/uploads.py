@@ -100,7 +100,7 @@ async def _read_part(request: Request) -> UploadFile:
     parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=0)
     try:
         form = await parser.parse()
-    except MultiPartException:
+    except (MultiPartException, UnicodeError):  # the latter from a name in a charset of the caller's choice
         raise InvalidInput([{"pointer": "", "detail": _ONE_PART}]) from None
     part = form.get("file")
     if not isinstance(part, UploadFile):

@@ -20,8 +20,8 @@
 | `POST /_sandbox/speed` | `{"speed"?: 10, "advance"?: 2.5}`; speed 0 stops the clock, advance moves it on |
 | `GET /_sandbox/scripts` | the words for prompts, the faults, the keys that are refused |
 
-`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, initiate and
-put (the two steps of an upload), or any (as without it). `times`: so many calls; without it until cleared.
+`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, erase, initiate
+and put (the two steps of an upload), or any (as without it). `times`: so many calls; without it until cleared.
 `accepted`: the submit, cancel or upload is carried out all the same, only its answer is spoilt. `prompt`: only calls
 about a job whose prompt contains this. `seconds`: how late the right answer of the fault `slow` is (`accepted`: carried
 out at once, and only then the wait). The first fault that fits a call is the one it meets.
@@ -106,6 +106,7 @@ def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
         "result_status": job.result(job.origin).status if has_ended else None,
         "billable_units": job.billable_units() if has_ended else None,
         "billed_units": f"{job.billed_units():f}" if has_ended else None,
+        "erased": job.erased,
         "webhook": webhook and {"url": webhook.url, "state": webhook.state, "tries": webhook.tries},
         "calls": job.calls,
     }

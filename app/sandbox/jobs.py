@@ -64,6 +64,7 @@ class Job:
     place: int = 0
     reads_silenced: int = 0
     results_garbled: int = 0
+    erased: bool = False  # fal keeps neither its input nor its output any more
     calls: dict[str, int] = field(default_factory=lambda: {"status": 0, "stream": 0, "result": 0, "cancel": 0})
 
     def start(self, moment: float) -> None:
@@ -126,6 +127,12 @@ class Job:
             self.started, self.ended = min(self.started, moment), moment
         else:
             raise ValueError(f"status is one of {QUEUED}, IN_PROGRESS, {ENDED}")
+
+    def erase(self) -> None:
+        """Forget what was asked for and what came of it; that it was, when, and what it is billed stay."""
+        self.given = self.input = None
+        self.problems = [{**problem, "input": None} for problem in self.problems]
+        self.erased = True
 
     def failure(self) -> Outcome | None:
         """Return what an ended job failed of; None for a success and for an invalid input (`problems`)."""

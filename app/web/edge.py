@@ -5,6 +5,7 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -170,8 +171,8 @@ def _seconds(path: str, given: dict[bytes, bytes]) -> float:
     return REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
 
 
-def _is_stream(content_type: bytes) -> bool:
-    return content_type.startswith(b"text/event-stream")
+def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
 def _opens_for_keys_only(scope: Scope) -> bool:
@@ -206,6 +207,6 @@ class _Around:
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
             if self._path.startswith(_FAL) and not any(name == _FAL_ID for name, _ in headers):
                 message["headers"].append((_FAL_ID, self._id[1]))  # without it Python takes us for a broken nginx
-            if self.status == _OK and any(name == b"content-type" and _is_stream(value) for name, value in headers):
+            if self.status == _OK and _is_stream(headers):
                 self.patience.last(math.inf)  # a stream lasts as long as its job
         await self._send(message)

@@ -19,13 +19,18 @@ _ALWAYS: Final = (
     (b"x-frame-options", b"DENY"),
 )
 _NOT_STORED: Final = (*_ALWAYS, (b"cache-control", b"no-store"))
-_DATA: Final = (*_NOT_STORED, (_CSP, b"default-src 'none'; frame-ancestors 'none'"))
+_OPENS_NOTHING: Final = (_CSP, b"default-src 'none'; frame-ancestors 'none'")
+_DATA: Final = (*_NOT_STORED, _OPENS_NOTHING)
+_KEPT_DATA: Final = (*_ALWAYS, _OPENS_NOTHING)
 
 
 def headers_for(path: str, answered: Headers) -> Headers:
-    """What is added to an answer: data opens nothing and is kept nowhere; a page brings a policy of its own."""
+    """What is added to an answer: data opens nothing and is kept nowhere; a page brings a policy of its own.
+
+    An answer that says itself how long it may be kept is left that.
+    """
     if not path.startswith(_OF_PAGES):
-        return _DATA
+        return _KEPT_DATA if any(name == b"cache-control" for name, _ in answered) else _DATA
     if path.startswith(_ASSETS):
         return _ALWAYS
     return _NOT_STORED if any(name == _CSP for name, _ in answered) else _DATA

@@ -75,7 +75,15 @@ CREATE TABLE erasures (
     CONSTRAINT erasures_pkey PRIMARY KEY (fal_request_id),
     CONSTRAINT erasures_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs (id)
 );
-CREATE INDEX erasures_due_idx ON erasures (next_try_at) WHERE next_try_at IS NOT NULL
+CREATE INDEX erasures_due_idx ON erasures (next_try_at) WHERE next_try_at IS NOT NULL;
+
+CREATE TABLE forgetting (
+    only_row boolean NOT NULL DEFAULT true,
+    through timestamptz,
+    CONSTRAINT forgetting_pkey PRIMARY KEY (only_row),
+    CONSTRAINT forgetting_only_row_check CHECK (only_row)
+);
+INSERT INTO forgetting DEFAULT VALUES
 """
 
 
@@ -87,7 +95,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
-    op.execute("DROP TABLE erasures, outputs, files, job_logs")
+    op.execute("DROP TABLE forgetting, erasures, outputs, files, job_logs")
     op.execute("DROP INDEX jobs_start_idx")
     op.execute("ALTER TABLE deliveries DROP COLUMN shape")
     op.execute(

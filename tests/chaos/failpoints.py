@@ -110,6 +110,18 @@ NOT_KILLED: Final[dict[str, str]] = {
     "storage.initiate app.outputs.files:_initiate": "room at fal, which costs nothing while it is empty",
     "storage.put app.outputs.files:store_upload": "the bytes, which fal lets go of in its own time",
     "commit app.outputs.files:_say_where": "where it lies: its caller was told nothing, and sends it again",
+    **dict.fromkeys(
+        (
+            "commit app.jobs.erase:erase_payload",
+            "commit app.jobs.forgetting:Forgetting._forget_jobs",
+            "commit app.jobs.forgetting:Forgetting._forget_files",
+            "commit app.jobs.fal_copies:FalCopies._turn",
+            "platform.erase_payloads app.jobs.fal_copies:FalCopies._erase",
+            "commit app.jobs.fal_copies:FalCopies._erase",
+            "commit app.jobs.fal_copies:FalCopies._keep",
+        ),
+        "forgets the prompts by which the books are compared; ended at each step in tests/jobs/test_forgetting.py",
+    ),
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
@@ -120,7 +132,7 @@ NOT_KILLED: Final[dict[str, str]] = {
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
-    "platform": {"requests", "request", "balance"},
+    "platform": {"requests", "request", "balance", "erase_payloads"},
     "storage": {"initiate", "put"},
     "signatures": {"judge"},
     "post": {"send"},

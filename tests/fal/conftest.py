@@ -7,18 +7,12 @@ from contextlib import AsyncExitStack
 import pytest
 from pydantic import SecretStr
 
-from app.fal import Queue, trust
+from app.fal import Queue
 
 # a canary: no test lets it out of FAL_QUEUE_URL
 FAL_KEY = "1f2e3d4c-0000-4000-8000-canarycanary:c4n4ryc4n4ryc4n4ryc4n4ryc4n4ry00"
 
 OpenQueue = Callable[..., Queue]
-
-
-@pytest.fixture(scope="session")
-def roots() -> ssl.SSLContext:
-    """The usual roots, read once: it takes 19 ms."""
-    return trust()
 
 
 @pytest.fixture

@@ -177,6 +177,15 @@ async def test_a_form_that_is_not_one_file_is_refused(body: bytes, working: Gate
     assert at_fal(fal) == []
 
 
+@pytest.mark.parametrize("charset", ["idna", "punycode", "utf-16", "utf-7", "zip", "unicode_escape", "nonsense"])
+async def test_no_charset_of_a_form_is_a_fault_of_ours(charset: str, working: Gateway, eva: Person) -> None:
+    for name in (b"\xff\xfe\\u", b"xn--\xff.png", b"cat.png", b"x" * 2000):
+        body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n' + PNG
+        headers = eva.headers | {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+        answer = await working.client.post(FILES, content=body + b"\r\n--x--\r\n", headers=headers)
+        assert answer.status_code in {201, 422}, answer.text
+
+
 @pytest.mark.parametrize(
     "kind",
     ["image/png", "application/json", "", "multipart/form-data", "multipart/mixed; boundary=x", "x" * 500],

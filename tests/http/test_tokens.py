@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 VISITOR = "visitor 42"
 TAKE_TOKENS = {
     "submit_text_to_video", "submit_image_to_video", "estimate_text_to_video", "estimate_image_to_video", "get_job",
-    "stream_job_events", "cancel_job", "list_jobs",
+    "stream_job_events", "cancel_job", "list_jobs", "create_file", "list_job_logs",
 }  # fmt: skip
 ASK_FOR_NOTHING = {"get_live", "get_ready", "get_metrics"}
 
@@ -120,22 +120,21 @@ async def test_nobody_but_a_key_makes_tokens(gateway: Gateway, ann: Person) -> N
     assert "token does not open" in refused["detail"]
 
 
-async def test_a_token_opens_routes_of_jobs_and_every_other_one_says_so(gateway: Gateway, ann: Person) -> None:
+async def test_a_token_opens_routes_of_jobs_and_every_other_one_says_so(gateway: Gateway) -> None:
     admin = await gateway.make_person("admin")
     office = _Office(gateway, admin)
     headers = await bearer(gateway, admin)
     for operation, (method, template) in (await operations(gateway)).items():
-        if operation in ASK_FOR_NOTHING:
+        if operation in ASK_FOR_NOTHING or template.startswith("/fal/"):
             continue
         path = await fill(office, operation, template)  # type: ignore[arg-type]
         answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=headers)
         if operation in TAKE_TOKENS:
-            assert answer.status_code in {200, 202, 422}, (operation, answer.text)
+            assert answer.status_code in {200, 202, 415, 422}, (operation, answer.text)
         else:
             problem = refusal(answer, 401, "token-unknown")
             assert "a token does not open this" in problem["detail"], operation
     assert (await operations(gateway)).keys() >= TAKE_TOKENS
-    assert ann
 
 
 class _Office:
@@ -176,7 +175,8 @@ async def test_the_end_user_of_a_token_stands_on_its_jobs_and_on_no_others(gatew
         named = await gateway.client.post(TEXT, json={"prompt": "x", "end_user": given}, headers=ours)
         assert named.json()["end_user"] == VISITOR
     async with nothing_written(gateway):
-        for other in ("b", "", 3, VISITOR.upper()):
+        others: tuple[object, ...] = ("b", "", 3, [VISITOR], {}, VISITOR.upper())
+        for other in others:
             answer = await gateway.client.post(TEXT, json={"prompt": "x", "end_user": other}, headers=ours)
             assert "/end_user" in faults(answer)
             answer = await gateway.client.post(
@@ -311,9 +311,10 @@ async def test_browsers_have_seats_apart_from_their_keys_and_few_for_each_visito
     waiting.append(waits_for(1))
     await until(lambda: len(seats._taken) == 3)
     assert refusal(await waits_for(2), 429, "too-many-streams")["limit"] == 2
-    assert (await get(gateway, f"/v1/jobs/{jobs[2]}", ann.headers | {"Prefer": "wait=1"})).status_code == 200
-    for job_id in jobs:
+    for job_id in reversed(jobs):
         await gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=ann.headers)
+        if job_id == jobs[2]:
+            assert (await get(gateway, f"/v1/jobs/{job_id}", ann.headers | waits)).status_code == 200
     assert [answer.json()["status"] for answer in await asyncio.gather(*waiting)] == ["canceled"] * 2
     await until(lambda: not seats._taken)
 
@@ -332,7 +333,7 @@ async def test_bad_tokens_count_like_wrong_keys_and_a_good_one_passes(
     header = {"Authorization": f"Key {token}"}
     try:
         for good in ({"url": f"{path}?token={token}"}, {"url": path, "headers": header}):
-            assert (await gateway.client.get(**good)).status_code == 200  # type: ignore[arg-type]
+            assert (await gateway.client.get(**good)).status_code == 200
         for n in range(2):
             refusal(await get(gateway, f"{path}?token={token}{n}"), 401, "token-unknown")
             refusal(await get(gateway, path, {"Authorization": f"Key {token}{n}"}), 401, "token-unknown")
@@ -342,7 +343,7 @@ async def test_bad_tokens_count_like_wrong_keys_and_a_good_one_passes(
             assert int(answer.headers["retry-after"]) >= 1
         refusal(await get(gateway, f"{path}?token={token}", {"Authorization": "Key guess"}), 429, "too-many-failures")
         for good in ({"url": f"{path}?token={token}"}, {"url": path, "headers": header}):
-            assert (await gateway.client.get(**good)).status_code == 200  # type: ignore[arg-type]
+            assert (await gateway.client.get(**good)).status_code == 200
         refusal(await get(gateway, "/v1/me", header), 401, "token-unknown")  # opened nothing there: looked at no more
         refusal(await get(gateway, path, header), 429, "too-many-failures")
     finally:

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from app.deliveries.post import Post, Tried
-from app.fal import Balance, Initiated, Stored
+from app.fal import Balance, Erased, Initiated, Stored
 from app.jobs.claims import claim_followed
 from app.jobs.gone import Forgotten
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
-OUTSIDE = {"platform": {"request", "requests", "balance"}, "_post": {"send"}, "storage": {"initiate", "put"}}
+OUTSIDE = {
+    "platform": {"request", "requests", "balance", "erase_payloads"},
+    "_post": {"send"},
+    "storage": {"initiate", "put"},
+}
 
 
 def calls_outside() -> set[tuple[str, str]]:
@@ -36,6 +40,7 @@ def test_every_call_outside_is_walked_below() -> None:
         ("lost.py", "request"),
         ("gone.py", "request"),
         ("balance.py", "balance"),
+        ("fal_copies.py", "erase_payloads"),
         ("sender.py", "send"),
         ("files.py", "initiate"),
         ("files.py", "put"),
@@ -92,4 +97,15 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     files = {"file": ("boat.png", b"\x89PNG\r\n\x1a\n")}
     uploaded = await hand.gateway.client.post("/v1/files", files=files, headers=hand.person.headers)
     assert uploaded.status_code == 201, uploaded.text
+
+    async def erase(_: str) -> Erased:
+        return Erased()
+
+    monkeypatch.setattr(wiring.platform, "erase_payloads", watched("erase_payloads", erase))
+    monkeypatch.setattr(wiring.platform, "erases_payloads", True)
+    await hand.sql("UPDATE jobs SET status = 'unconfirmed' WHERE id = $1", lost[4:])
+    assert await hand.resolve(lost, outcome="void") == 200
+    assert await hand.forget(lost) == 204
+    await hand.sql("UPDATE erasures SET next_try_at = now()")
+    await hand.erase_copies()
     assert set(asked) == {name for names in OUTSIDE.values() for name in names}

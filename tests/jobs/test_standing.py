@@ -158,7 +158,7 @@ async def test_far_places_are_not_written_again_for_each_job_that_goes(two_slots
     assert len(await standing.write_places(2)) == 400
     assert await standing.write_places(2) == []
     await two_slots.sql("UPDATE jobs SET status = 'running', queue_position = NULL WHERE id = $1", ids[0])
-    assert await standing.write_places(2) == ids[1:21]
+    assert sorted(await standing.write_places(2)) == ids[1:21]
     for gone in ids[1:40]:
         await two_slots.sql("UPDATE jobs SET status = 'running', queue_position = NULL WHERE id = $1", gone)
         await standing.write_places(2)
