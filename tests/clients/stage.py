@@ -23,7 +23,7 @@ from .serving import Receive, Send, host_of, listen, serve
 
 ROOT = Path(__file__).parent.parent.parent
 SPEED = 50.0  # a job takes 80 ms
-PROGRAM_SECONDS = 60
+PROGRAM_SECONDS = 120
 
 
 class Fal:

@@ -13,7 +13,7 @@ from tests.gateway import Gateway, Person
 
 from .certificate import Certificate
 from .comparing import ABSENT, OURS, Meant, differences, meant_in
-from .python_scenarios import SCENARIOS
+from .python_scenarios import AGAINST_THE_CLOCK, SCENARIOS
 from .serving import Watched, serve
 from .stage import PYTHON, Fal, run_fal, run_program
 
@@ -144,7 +144,7 @@ async def transcripts(
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [*SCENARIOS, *AGAINST_THE_CLOCK])
 async def test_the_same_as_against_fal(transcripts: Transcripts, name: str, flavour: str) -> None:
     found = differences(
         without_message(transcripts.fal[name + flavour]), without_message(transcripts.gateway[name + flavour])

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from .stage import PYTHON, Done, run_program
+import pytest
+
+from .stage import PYTHON, run_program
+from .tools import NEEDS, left_out, require_tools
 
 LEFT_OUT = (
     "LEFT OUT on this machine: tests/clients/test_page.py.",
@@ -11,23 +14,22 @@ LEFT_OUT = (
 )
 
 
-async def run_tests(path: Path, *options: str, **environment: str) -> Done:
-    """As on a machine on which there is nothing."""
-    command = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "-q", *options, "tests/clients/test_page.py")
-    settings = {"PATH": str(path), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    return await run_program(PYTHON, *command, environment=settings)
-
-
 async def test_they_are_left_out_and_named_at_the_end(tmp_path: Path) -> None:
-    done = await run_tests(tmp_path, "-n", "1")
+    """As a run of xdist says it on a machine on which there is nothing."""
+    plugins = ("-p", "no:cacheprovider", "-p", "asyncio", "-p", "xdist")
+    command = ("-m", "pytest", *plugins, "-o", "addopts=", "-q", "-n", "1", "tests/clients/test_page.py")
+    settings = {"PATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = await run_program(PYTHON, *command, environment=settings)
     assert done.code == 5, done
     lines = [line for line in done.out.splitlines() if "make clients" not in line]
     assert tuple(lines[-4:-1]) == LEFT_OUT
 
 
-async def test_in_ci_they_fail(tmp_path: Path) -> None:
-    done = await run_tests(tmp_path, CI="true")
-    assert done.code == 1, done
-    assert "LEFT OUT" not in done.out
-    assert f"{LEFT_OUT[1].strip()[:-1]}; " in done.out
-    assert "1 error" in done.out.splitlines()[-1]
+def test_in_ci_nothing_is_left_out_so_that_they_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", "true")
+    assert left_out() == {}
+    for name in NEEDS:
+        with pytest.raises(pytest.fail.Exception, match="18 or newer is missing: install it"):
+            require_tools(name)
+    require_tools("test_python_client.py")

@@ -49,7 +49,7 @@ class Stage {
       const query = new URLSearchParams({ prompt: `(${this.name})` });
       const { requests } = await (await fetch(`${TEST_FAL_URL}/_sandbox/requests?${query}`)).json();
       if (requests.length) return requests[0];
-      await sleep(10);
+      await sleep(30);
     }
     throw new Error(`${this.name}: fal never had it`);
   }
@@ -91,12 +91,12 @@ async function errorOf(promise) {
 
 const failing = (words) => async (fal, stage, say) => {
   const { request_id: requestId } = await fal.queue.submit(TEXT, { input: { prompt: stage.prompt(words) } });
-  say("completed", await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 20 }));
+  say("completed", await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 50 }));
   say("result", await errorOf(fal.queue.result(TEXT, { requestId })));
 };
 
 const invalid = (input) => async (fal, stage) => {
-  await fal.subscribe(TEXT, { input: { prompt: stage.prompt(), ...input }, pollInterval: 20 });
+  await fal.subscribe(TEXT, { input: { prompt: stage.prompt(), ...input }, pollInterval: 50 });
 };
 
 const SCENARIOS = {
@@ -106,7 +106,7 @@ const SCENARIOS = {
     const result = await fal.subscribe(TEXT, {
       input: { prompt: stage.prompt(HELD) },
       logs: true,
-      pollInterval: 20,
+      pollInterval: 50,
       onEnqueue: (id) => enqueued.push(id),
       onQueueUpdate: note,
     });
@@ -145,7 +145,7 @@ const SCENARIOS = {
     } while (status.status !== "IN_PROGRESS");
     say("running", status);
     await stage.move("COMPLETED");
-    say("completed", await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 20 }));
+    say("completed", await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 50 }));
     say("result", await fal.queue.result(TEXT, { requestId }));
   },
 
@@ -170,7 +170,7 @@ const SCENARIOS = {
     const { request_id: requestId } = await fal.queue.submit(TEXT, { input: { prompt: stage.prompt(HELD) } });
     await stage.find();
     say("canceled", await fal.queue.cancel(TEXT, { requestId }));
-    say("completed", await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 20 }));
+    say("completed", await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 50 }));
     say("result", await errorOf(fal.queue.result(TEXT, { requestId })));
     say("canceled again", await errorOf(fal.queue.cancel(TEXT, { requestId })));
   },
@@ -182,8 +182,8 @@ const SCENARIOS = {
   async startTimeout(fal, stage) {
     await fal.subscribe(TEXT, {
       input: { prompt: stage.prompt("[never-starts]") },
-      startTimeout: 2,
-      pollInterval: 20,
+      startTimeout: 10,
+      pollInterval: 50,
     });
   },
 
@@ -195,7 +195,7 @@ const SCENARIOS = {
       startTimeout: 30,
       headers: { "X-Fal-No-Retry": "1" },
     });
-    await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 20 });
+    await fal.queue.subscribeToStatus(TEXT, { requestId, pollInterval: 50 });
     const headers = Object.entries((await stage.find()).headers).filter(([name]) => name.startsWith("x-fal-"));
     // A start deadline counts from the submit.
     const inShort = (name, value) =>
@@ -216,7 +216,7 @@ const SCENARIOS = {
   error: failing("[500]"),
   downstream: failing("[downstream]"),
   "no prompt": async (fal) => {
-    await fal.subscribe(TEXT, { input: {}, pollInterval: 20 });
+    await fal.subscribe(TEXT, { input: {}, pollInterval: 50 });
   },
   "invalid duration": invalid({ duration: "7" }),
   "invalid share": invalid({ cfg_scale: 2 }),
@@ -249,7 +249,7 @@ const UPLOADS = {
 
   async "blob as input"(fal, stage, say) {
     const image_url = new Blob([PNG], { type: "image/png" });
-    say("result", await fal.subscribe(IMAGE, { input: { prompt: stage.prompt(), image_url }, pollInterval: 20 }));
+    say("result", await fal.subscribe(IMAGE, { input: { prompt: stage.prompt(), image_url }, pollInterval: 50 }));
     say("reached fal", typeof (await stage.find()).input.image_url);
   },
 };
