@@ -1,0 +1,203 @@
+"""OUTPUT_STORE: the folder or the bucket that keeps the videos, by one interface."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+PIECE_BYTES: Final = 262_144
+"""What is read of a file at a time."""
+_PART_BYTES: Final = 8_388_608
+_PARTS_AT_ONCE: Final = 2
+_TRY_SECONDS: Final = 30
+_RETRIES: Final = 3
+_PROBE: Final = ".falgate"
+_PROBE_SECONDS: Final = 10.0
+_PRIVATE: Final = 0o700
+
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._=-]+)*/?")
+
+Result = TypeVar("Result")
+
+
+class StoreTrouble(Exception):  # noqa: N818  a fact
+    """The store did not do it; the reason is one line, for the operator. `is_refusal`: asking again will not help."""
+
+    def __init__(self, reason: str, *, is_refusal: bool = False) -> None:
+        super().__init__(reason)
+        self.is_refusal = is_refusal
+
+
+class NotStored(Exception):  # noqa: N818  a fact
+    """There is nothing of this name."""
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """A bucket and a prefix, or '' and a folder. Raises ValueError: what OUTPUT_STORE must be."""
+    if place.startswith("s3://"):
+        parts = urlsplit(place)
+        if not _BUCKET.fullmatch(parts.netloc) or not _PREFIX.fullmatch(parts.path) or "?" in place or "#" in place:
+            raise ValueError("must name a bucket as s3://bucket or s3://bucket/prefix")
+        return parts.netloc, parts.path.strip("/")
+    if not place.startswith("/") or "\0" in place:
+        raise ValueError("must be an absolute folder (/data/outputs) or a bucket (s3://bucket/prefix)")
+    return "", place
+
+
+class OutputStore:
+    """Keeps files by name: written whole or not at all, read in pieces, all of it in constant memory.
+
+    Raises StoreTrouble where the folder cannot be made. For a bucket `keys` holds what `AWS_…` settings say, in
+    obstore's own names; what they leave open obstore takes from the environment.
+    """
+
+    def __init__(self, place: str, *, keys: Mapping[str, Any] | None = None, store: ObjectStore | None = None) -> None:
+        bucket, rest = split_place(place)
+        self._bucket = bucket
+        self._folder = Path(rest)
+        if store is not None:
+            self._store = store
+        elif bucket:
+            self._store = _open_bucket(bucket, rest, keys or {})
+        else:
+            self._store = _open_folder(self._folder)
+
+    def __repr__(self) -> str:
+        return f"OutputStore({f's3://{self._bucket}' if self._bucket else str(self._folder)!r})"
+
+    async def require_writable(self) -> None:
+        """Write something small and take it away again. Raises StoreTrouble."""
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._said(obstore.put_async(self._store, _PROBE, b"falgate was here"))
+                await self.delete(_PROBE)
+        except TimeoutError:
+            raise StoreTrouble("no answer in time") from None
+
+    async def write(self, name: str, chunks: AsyncIterable[bytes], *, content_type: str) -> None:
+        """Keep what comes under this name, in place of what was there; what `chunks` raises comes through.
+
+        A folder has it on the disk when this returns.
+        """
+        attributes: dict[str, Any] = {"Content-Type": content_type} if self._bucket else {}
+        failed: list[BaseException] = []
+
+        async def watched() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        try:
+            await self._said(
+                obstore.put_async(
+                    self._store,
+                    name,
+                    watched(),
+                    attributes=attributes,  # type: ignore[arg-type]  # a TypedDict whose names have dashes
+                    use_multipart=True,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+            )
+        except StoreTrouble:
+            if failed:
+                raise failed[0] from None
+            raise
+        if not self._bucket:
+            await asyncio.to_thread(_flush, self._folder / name, self._folder)
+
+    async def size_of(self, name: str) -> int:
+        """Its bytes. Raises NotStored and StoreTrouble."""
+        head = await self._said(obstore.head_async(self._store, name))
+        return int(head["size"])
+
+    async def read(self, name: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `end`, which must lie within it. Raises NotStored and StoreTrouble at once,
+        and StoreTrouble when it breaks off.
+        """  # noqa: D205  one sentence
+        result = await self._said(obstore.get_async(self._store, name, options={"range": (start, end)}))
+        stream = result.stream(min_chunk_size=PIECE_BYTES)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                async for piece in stream:
+                    yield bytes(piece)
+            except Exception as error:
+                raise _trouble(error) from None
+
+        return pieces()
+
+    async def delete(self, name: str) -> None:
+        """Take it away, if it is there."""
+        try:
+            await self._said(obstore.delete_async(self._store, name))
+        except NotStored:
+            return
+
+    async def link(self, name: str, *, seconds: int) -> str | None:
+        """Where anybody can read it for so long; None of a folder, which nobody else can reach."""
+        if not isinstance(self._store, S3Store):
+            return None
+        return str(await self._said(obstore.sign_async(self._store, "GET", name, timedelta(seconds=seconds))))
+
+    async def _said(self, call: Awaitable[Result]) -> Result:
+        try:
+            return await call
+        except (FileNotFoundError, NotFoundError):
+            raise NotStored from None
+        except Exception as error:
+            raise _trouble(error) from None
+
+
+def _trouble(error: Exception) -> StoreTrouble:
+    """obstore's first line says what was asked of whom and what came; the rest is its own inside."""
+    refusal = isinstance(error, PermissionError | PermissionDeniedError | UnauthenticatedError)
+    reason = str(error).partition("\n")[0]
+    return StoreTrouble(f"{type(error).__name__}: {reason[:300]}", is_refusal=refusal)
+
+
+def _open_folder(folder: Path) -> LocalStore:
+    try:
+        folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        return LocalStore(folder)
+    except Exception as error:
+        raise StoreTrouble(getattr(error, "strerror", None) or type(error).__name__, is_refusal=True) from None
+
+
+def _open_bucket(bucket: str, prefix: str, keys: Mapping[str, Any]) -> S3Store:
+    endpoint = str(keys.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(minutes=10),  # of one call, its body included: a whole video may be read in one
+        },
+        retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_TRY_SECONDS)},
+        **keys,
+    )
+
+
+def _flush(path: Path, root: Path) -> None:
+    """Have the disk hold the file and its names: a machine that loses power must not forget what a row says is there."""
+    for part in [path, *path.parents]:
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if part == root:
+            return
