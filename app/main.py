@@ -20,6 +20,7 @@ from app.accounts.last_used import LastUsed
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
+from app.jobs import content
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
@@ -76,7 +77,9 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     )
     app.state.wiring = wiring
     app.state.last_used = last_used
-    app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
+    app.router.routes.extend(
+        [*jobs.plain.routes, *content.plain.routes]
+    )  # the hot paths: matched first, with nothing between
     domains = (jobs.router, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.include_router(router)

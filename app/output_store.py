@@ -2,29 +2,28 @@
 
 import asyncio
 import os
-import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
+from pydantic import SecretStr
 
-PIECE_BYTES: Final = 262_144
+from app.settings import Settings, split_place
+
+PIECE_BYTES: Final = 1_048_576
 """What is read of a file at a time."""
 _PART_BYTES: Final = 8_388_608
 _PARTS_AT_ONCE: Final = 2
+_CALL_SECONDS: Final = 60  # of one call, its body included: a part or a piece
 _TRY_SECONDS: Final = 30
 _RETRIES: Final = 3
 _PROBE: Final = ".falgate"
 _PROBE_SECONDS: Final = 10.0
 _PRIVATE: Final = 0o700
-
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._=-]+)*/?")
 
 Result = TypeVar("Result")
 
@@ -39,18 +38,6 @@ class StoreTrouble(Exception):  # noqa: N818  a fact
 
 class NotStored(Exception):  # noqa: N818  a fact
     """There is nothing of this name."""
-
-
-def split_place(place: str) -> tuple[str, str]:
-    """A bucket and a prefix, or '' and a folder. Raises ValueError: what OUTPUT_STORE must be."""
-    if place.startswith("s3://"):
-        parts = urlsplit(place)
-        if not _BUCKET.fullmatch(parts.netloc) or not _PREFIX.fullmatch(parts.path) or "?" in place or "#" in place:
-            raise ValueError("must name a bucket as s3://bucket or s3://bucket/prefix")
-        return parts.netloc, parts.path.strip("/")
-    if not place.startswith("/") or "\0" in place:
-        raise ValueError("must be an absolute folder (/data/outputs) or a bucket (s3://bucket/prefix)")
-    return "", place
 
 
 class OutputStore:
@@ -89,13 +76,13 @@ class OutputStore:
         A folder has it on the disk when this returns.
         """
         attributes: dict[str, Any] = {"Content-Type": content_type} if self._bucket else {}
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         async def watched() -> AsyncIterator[bytes]:
             try:
                 async for chunk in chunks:
                     yield chunk
-            except BaseException as error:
+            except Exception as error:
                 failed.append(error)
                 raise
 
@@ -105,7 +92,7 @@ class OutputStore:
                     self._store,
                     name,
                     watched(),
-                    attributes=attributes,  # type: ignore[arg-type]  # a TypedDict whose names have dashes
+                    attributes=attributes,
                     use_multipart=True,
                     chunk_size=_PART_BYTES,
                     max_concurrency=_PARTS_AT_ONCE,
@@ -123,21 +110,27 @@ class OutputStore:
         head = await self._said(obstore.head_async(self._store, name))
         return int(head["size"])
 
-    async def read(self, name: str, *, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` to before `end`, which must lie within it. Raises NotStored and StoreTrouble at once,
-        and StoreTrouble when it breaks off.
-        """  # noqa: D205  one sentence
-        result = await self._said(obstore.get_async(self._store, name, options={"range": (start, end)}))
-        stream = result.stream(min_chunk_size=PIECE_BYTES)
+    async def read(self, name: str, *, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to before `end`, which must lie within it, a piece at a time.
 
-        async def pieces() -> AsyncIterator[bytes]:
-            try:
-                async for piece in stream:
-                    yield bytes(piece)
-            except Exception as error:
-                raise _trouble(error) from None
+        Raises NotStored and StoreTrouble before the first piece, and StoreTrouble when it breaks off. Between two
+        pieces nothing is open, however long whoever reads may pause.
+        """
+        first = await self._piece(name, start, end)
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            yield first
+            for at in range(start + PIECE_BYTES, end, PIECE_BYTES):
+                yield await self._piece(name, at, end)
 
         return pieces()
+
+    async def _piece(self, name: str, start: int, end: int) -> bytes:
+        end = min(start + PIECE_BYTES, end)
+        piece = bytes(await self._said(obstore.get_range_async(self._store, name, start=start, end=end)))
+        if len(piece) != end - start:
+            raise StoreTrouble("the file is shorter than it was when it was kept")
+        return piece
 
     async def delete(self, name: str) -> None:
         """Take it away, if it is there."""
@@ -157,8 +150,27 @@ class OutputStore:
             return await call
         except (FileNotFoundError, NotFoundError):
             raise NotStored from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  of the Rust below, which has many
             raise _trouble(error) from None
+
+
+def open_store(settings: Settings) -> OutputStore | None:
+    """That of OUTPUT_STORE, if it is set. Raises StoreTrouble."""
+    if settings.output_store is None:
+        return None
+    given = {
+        "access_key_id": settings.aws_access_key_id,
+        "secret_access_key": settings.aws_secret_access_key,
+        "session_token": settings.aws_session_token,
+        "region": settings.aws_region,
+        "endpoint": settings.aws_endpoint_url,
+    }
+    keys = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    return OutputStore(settings.output_store, keys=keys)
 
 
 def _trouble(error: Exception) -> StoreTrouble:
@@ -172,19 +184,19 @@ def _open_folder(folder: Path) -> LocalStore:
     try:
         folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         return LocalStore(folder)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         raise StoreTrouble(getattr(error, "strerror", None) or type(error).__name__, is_refusal=True) from None
 
 
 def _open_bucket(bucket: str, prefix: str, keys: Mapping[str, Any]) -> S3Store:
-    endpoint = str(keys.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    endpoint = str(keys.get("endpoint", ""))
     return S3Store(
         bucket,
         prefix=prefix or None,
         client_options={
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(minutes=10),  # of one call, its body included: a whole video may be read in one
+            "timeout": timedelta(seconds=_CALL_SECONDS),
         },
         retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_TRY_SECONDS)},
         **keys,
@@ -192,7 +204,7 @@ def _open_bucket(bucket: str, prefix: str, keys: Mapping[str, Any]) -> S3Store:
 
 
 def _flush(path: Path, root: Path) -> None:
-    """Have the disk hold the file and its names: a machine that loses power must not forget what a row says is there."""
+    """Have the disk hold the file and its names: after a loss of power what a row says is there must be."""
     for part in [path, *path.parents]:
         descriptor = os.open(part, os.O_RDONLY)
         try:

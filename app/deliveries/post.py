@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 
 import httpx
 
+from app.deliveries.retries import read_retry_after
 from app.outward.addresses import Address
 from app.outward.dns import Resolve, resolve
-from app.deliveries.retries import read_retry_after
 from app.outward.pinned import NotAllowed, find_addresses, pinned_request
 from app.outward.targets import Target, parse_target, refusal_of
 

@@ -19,9 +19,11 @@ Where things are
 - fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `messages`
 - fal's platform API: `platform` asks for the balance and the request list, which `listed` reads
 - webhooks: `signature`, then `webhooks`
+- `downloads`: the videos at its CDN, which are public: no key goes there
 - `wire`: the connections, and reading one reply
 """
 
+from app.fal.downloads import Download, DownloadGone, Downloads, DownloadTrouble, OutOfRange
 from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
     CLIENT_CLOSED,
@@ -68,6 +70,10 @@ __all__ = [
     "CancelOutcome",
     "CancelRequested",
     "Completed",
+    "Download",
+    "DownloadGone",
+    "DownloadTrouble",
+    "Downloads",
     "Failed",
     "FalError",
     "Forged",
@@ -80,6 +86,7 @@ __all__ = [
     "ListedRequest",
     "NotSent",
     "NotYet",
+    "OutOfRange",
     "Platform",
     "Queue",
     "Queued",

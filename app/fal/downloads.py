@@ -3,7 +3,7 @@
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urljoin
@@ -72,7 +72,7 @@ class Download:
     etag: str | None
     last_modified: str | None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Pieces of some 64 KB, as fast as they are taken. Raises DownloadTrouble when it breaks off."""
         try:
             async for chunk in self.response.aiter_raw():
@@ -180,9 +180,7 @@ class Downloads:
     ) -> tuple[httpx.Response, httpx.AsyncBaseTransport]:
         for address in addresses:
             request = pinned_request(method, target, address, headers=headers, read_seconds=self._read_seconds)
-            transport = httpx.AsyncHTTPTransport(
-                verify=self._tls, trust_env=False, http1=True, http2=False, retries=0
-            )
+            transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, http1=True, http2=False, retries=0)
             try:
                 return await transport.handle_async_request(request), transport
             except BaseException as error:

@@ -18,6 +18,7 @@ from app.jobs.dispatch import Dispatcher, lease_seconds
 from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
 from app.jobs.hub import Hub
+from app.jobs.links import Links
 from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
@@ -29,6 +30,7 @@ from app.jobs.submit import Submits
 from app.jobs.track import Tracker
 from app.jobs.upstream import Upstream
 from app.loop import Loop
+from app.outputs.archive import Archive
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.jobs")
@@ -46,7 +48,9 @@ class Rooms:
         self.wiring = wiring
         self.last_used = last_used
         self.hub = Hub(wiring.db)
-        self.reader = Reader(wiring.db, last_used)
+        self.links = Links(wiring.tokens, public_url=wiring.settings.public_url)
+        self.reader = Reader(wiring.db, last_used, self.links)
+        self.archive = Archive(wiring)
         self.sender = Sender(wiring)
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
@@ -84,7 +88,7 @@ class Rooms:
     @property
     def _loops(self) -> list[Loop]:
         telling = [self.sender.loop, self.sender.slow_loop]
-        helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
+        helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop, self.archive.loop]
         return [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop, *telling, *helping]
 
     def start(self) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from app import logs
 from app.accounts.access import Admin, Calling
-from app.accounts.callers import KeyUnknown, credentials, find_caller
+from app.accounts.callers import Credential, KeyUnknown, credentials, find_caller
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
 from app.ids import parse, show
@@ -220,11 +220,12 @@ async def receive_webhook(request: Request) -> Response:
     responses=LISTED | responses(401, 403, 422, 503),
     openapi_extra={"parameters": FILTERS},
 )
-async def get_jobs(request: Request, caller: Calling, wired: Wired) -> Response:
+async def get_jobs(request: Request, caller: Calling, rooms: InRooms, wired: Wired) -> Response:
     """Newest first: your own; for a lead the team's too; for finance and admin all."""
     asked = JobFilter(request.query_params.multi_items())
+    link = rooms.links.completing(Credential(_secret_hash(request, rooms)), now=wired.clock())
     async with wired.db.plain() as connection:
-        return json_response(await list_jobs(connection, caller, asked))
+        return json_response(await list_jobs(connection, caller, asked, link=link))
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""Which addresses we may go to when others name them. What stands inside an IPv6 address of a transition counts, not its wrapping."""
+"""Where we may go when others name the place. Of an IPv6 address of a transition what stands inside counts."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.http import begin_answering
 from app.jobs.request import LONGEST_WAIT_SECONDS
 from app.metrics import Metrics
 from app.problems import TooManyFailures, Unavailable
@@ -31,7 +32,7 @@ _IMAGE_PATHS: Final = "/v1/image-to-video"
 _ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
 _ANSWERS_ONLY_KEYS: Final = "/v1/"
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
-_OK: Final = 200
+_STREAMED: Final = frozenset({200, 206})
 _UNAUTHORIZED: Final = 401
 _SUCCESSES_BELOW: Final = 300
 _CUT_OFF: Final = (
@@ -60,6 +61,7 @@ class Edge:
         request_id = f"req_{secrets.token_hex(12)}"
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
+        begin_answering(scope)
         given = dict(scope["headers"])
         seconds = _seconds(scope["path"], given)
         patience = self._watch.begin(seconds)
@@ -171,6 +173,6 @@ class _Around:
                 self._metrics.saw_http(_method(self._scope), _route(self._scope), self.status, seconds)
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
-            if self.status == _OK and self._path.endswith("/events"):
-                self.patience.last(math.inf)  # a stream lasts as long as its job
+            if self.status in _STREAMED and self._path.endswith(("/events", "/content")):
+                self.patience.last(math.inf)  # a stream lasts as long as its job, a video sees to its own end
         await self._send(message)

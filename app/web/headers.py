@@ -11,6 +11,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 _CSP: Final = b"content-security-policy"
 _ASSETS: Final = "/docs/assets/"
 _OF_PAGES: Final = ("/docs", "/problems")
+_OF_VIDEOS: Final = "/content"
 _INLINE: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 _ALWAYS: Final = (
@@ -23,8 +24,8 @@ _DATA: Final = (*_NOT_STORED, (_CSP, b"default-src 'none'; frame-ancestors 'none
 
 
 def headers_for(path: str, answered: Headers) -> Headers:
-    """What is added to an answer: data opens nothing and is kept nowhere; a page brings a policy of its own."""
-    if not path.startswith(_OF_PAGES):
+    """What is added to an answer: data opens nothing and is kept nowhere; pages and videos bring a policy of their own."""
+    if not path.startswith(_OF_PAGES) and not path.endswith(_OF_VIDEOS):
         return _DATA
     if path.startswith(_ASSETS):
         return _ALWAYS
