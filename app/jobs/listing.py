@@ -22,6 +22,9 @@ from app.outputs.rows import SQL_HAS_VIDEO
 from app.problems import InvalidInput, NotFound, input_faults
 
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
+Link = Callable[[str, UUID], str]
+"""A Job's JSON text and its id → the text with its `content_url` (`Links.completing`)."""
+
 _LONGEST: Final = 300
 
 
@@ -119,7 +122,7 @@ class JobFilter:
 async def list_jobs(
     plain: Plain, caller: Caller, asked: JobFilter, *, link: Callable[[str, UUID], str] | None = None
 ) -> str:
-    """A page of jobs, newest first, as JSON text; `link` completes those that have a video (`Links.completing`)."""
+    """A page of jobs, newest first, as JSON text; `link` completes those that have a video."""
     values = [*asked.values]
     conditions = [*asked.conditions]
     if asked.after is not None:

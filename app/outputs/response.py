@@ -29,6 +29,8 @@ class VideoResponse(Response):
 
     def __init__(self, content: Content, *, stopping: asyncio.Event, give_back: Callable[[], None]) -> None:
         super().__init__(status_code=content.status, headers=content.headers)
+        if "Content-Length" not in content.headers:
+            del self.headers["content-length"]  # Starlette believes that there is no body
         self._content = content
         self._stopping = stopping
         self._give_back = give_back

@@ -24,7 +24,7 @@ _DATA: Final = (*_NOT_STORED, (_CSP, b"default-src 'none'; frame-ancestors 'none
 
 
 def headers_for(path: str, answered: Headers) -> Headers:
-    """What is added to an answer: data opens nothing and is kept nowhere; pages and videos bring a policy of their own."""
+    """What is added to an answer: data opens nothing and is kept nowhere; pages and videos bring their own policy."""
     if not path.startswith(_OF_PAGES) and not path.endswith(_OF_VIDEOS):
         return _DATA
     if path.startswith(_ASSETS):

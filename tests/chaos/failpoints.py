@@ -105,6 +105,15 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.outputs.rows:claim_outputs": "the archive, without OUTPUT_STORE here, is killed in tests/outputs",
+    "commit app.outputs.rows:store_output": "as the line above",
+    "commit app.outputs.rows:try_later": "a pause is lost: the lease ends instead",
+    "commit app.outputs.rows:erase_later": "a pause is lost: the lease ends instead",
+    "commit app.outputs.rows:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.outputs.rows:remove_erased": "the file is deleted once more",
+    "commit app.outputs.archive:erase": "the archive deletes what is marked",
+    "downloads.open app.outputs.archive:Archive._fetch": "as the lease of the archive",
+    "downloads.open app.outputs.serving:_open_at_fal": "a caller's read: nothing is written",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
@@ -118,6 +127,7 @@ CALLS: Final = {
     "platform": {"requests", "request", "balance"},
     "signatures": {"judge"},
     "post": {"send"},
+    "downloads": {"open"},
 }
 """What goes over the network, by what holds it in `Wiring`."""
 

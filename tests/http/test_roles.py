@@ -48,6 +48,7 @@ TABLE: dict[str, Line] = {
     "get_job": Line(SEES_JOB),
     "stream_job_events": Line(SEES_JOB),
     "list_job_entries": Line(SEES_JOB),
+    "get_job_content": Line(tuple(409 if status == 200 else status for status in SEES_JOB)),  # it has not ended
     "cancel_job": Line((200, 404, 200, 404, 404, 403, 200, 403)),
     "list_jobs": Line(everyone(200, 403)),
     "resolve_job": Line(admins(200), lambda _: {"outcome": "void", "note": "x"}),
