@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -62,13 +63,24 @@ class OutputStore:
         return f"OutputStore({f's3://{self._bucket}' if self._bucket else str(self._folder)!r})"
 
     async def require_writable(self) -> None:
-        """Write something small and take it away again. Raises StoreTrouble."""
+        """Write something small and take it away again.
+
+        Raises StoreTrouble, `is_refusal` where only whoever runs the gateway can mend it.
+        """
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await self._said(obstore.put_async(self._store, _PROBE, b"falgate was here"))
                 await self.delete(_PROBE)
         except TimeoutError:
             raise StoreTrouble("no answer in time") from None
+        except NotStored:
+            raise StoreTrouble("there is no such bucket", is_refusal=True) from None
+        except StoreTrouble as trouble:
+            if not self._bucket:
+                raise StoreTrouble("the folder cannot be written to", is_refusal=True) from None
+            if trouble.is_refusal:
+                raise StoreTrouble("the bucket refuses the AWS_ keys", is_refusal=True) from None
+            raise
 
     async def write(self, name: str, chunks: AsyncIterable[bytes], *, content_type: str) -> None:
         """Keep what comes under this name, in place of what was there; what `chunks` raises comes through.
@@ -103,6 +115,7 @@ class OutputStore:
                 raise failed[0] from None
             raise
         if not self._bucket:
+            await asyncio.to_thread(_sweep, self._folder / name)
             await asyncio.to_thread(_flush, self._folder / name, self._folder)
 
     async def size_of(self, name: str) -> int:
@@ -134,10 +147,10 @@ class OutputStore:
 
     async def delete(self, name: str) -> None:
         """Take it away, if it is there."""
-        try:
+        with suppress(NotStored):
             await self._said(obstore.delete_async(self._store, name))
-        except NotStored:
-            return
+        if not self._bucket:
+            await asyncio.to_thread(_sweep, self._folder / name)
 
     async def link(self, name: str, *, seconds: int) -> str | None:
         """Where anybody can read it for so long; None of a folder, which nobody else can reach."""
@@ -176,7 +189,7 @@ def open_store(settings: Settings) -> OutputStore | None:
 def _trouble(error: Exception) -> StoreTrouble:
     """obstore's first line says what was asked of whom and what came; the rest is its own inside."""
     refusal = isinstance(error, PermissionError | PermissionDeniedError | UnauthenticatedError)
-    reason = str(error).partition("\n")[0]
+    reason = str(error).partition("\n")[0].partition("<")[0].strip()  # what a bucket answers may show keys
     return StoreTrouble(f"{type(error).__name__}: {reason[:300]}", is_refusal=refusal)
 
 
@@ -185,22 +198,34 @@ def _open_folder(folder: Path) -> LocalStore:
         folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         return LocalStore(folder)
     except Exception as error:  # noqa: BLE001
-        raise StoreTrouble(getattr(error, "strerror", None) or type(error).__name__, is_refusal=True) from None
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise StoreTrouble(f"the folder cannot be made ({why})", is_refusal=True) from None
 
 
 def _open_bucket(bucket: str, prefix: str, keys: Mapping[str, Any]) -> S3Store:
-    endpoint = str(keys.get("endpoint", ""))
-    return S3Store(
-        bucket,
-        prefix=prefix or None,
-        client_options={
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(seconds=_CALL_SECONDS),
-        },
-        retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_TRY_SECONDS)},
-        **keys,
-    )
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        del os.environ[name]  # compose hands on what nobody set, and obstore would take it for a key
+    try:
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            disable_bulk_delete=True,  # which others than Amazon do not have
+            client_options={
+                "allow_http": str(keys.get("endpoint", "")).startswith("http://"),
+                "connect_timeout": timedelta(seconds=5),
+                "timeout": timedelta(seconds=_CALL_SECONDS),
+            },
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_TRY_SECONDS)},
+            **keys,
+        )
+    except Exception:  # noqa: BLE001
+        raise StoreTrouble("the AWS_ settings do not go together", is_refusal=True) from None
+
+
+def _sweep(path: Path) -> None:
+    """Take away what writers left that were killed: obstore writes `name#1` first, and renames that."""
+    for left in path.parent.glob(f"{path.name}#*"):
+        left.unlink(missing_ok=True)
 
 
 def _flush(path: Path, root: Path) -> None:

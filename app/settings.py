@@ -237,6 +237,13 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _keys_of_the_bucket_go_together(self) -> Self:
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            message = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both, or neither"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:
         if self.poll_seconds > self.job_deadline_seconds:
             message = "POLL_SECONDS must not be longer than JOB_DEADLINE_SECONDS"

@@ -46,6 +46,7 @@ class Cdn:
         self.files: dict[str, File] = {}
         self.asked: list[Asked] = []
         self.sent = 0
+        self.sent_now = 0
         self.open = 0
         self.left = asyncio.Event()
 
@@ -106,6 +107,7 @@ class Cdn:
                 await asyncio.Event().wait()
             writer.write(file.part(at, at + piece) if file.size <= 10 * PIECE else same[:piece])
             self.sent += piece
+            self.sent_now = at + piece - start
             await writer.drain()
 
 

@@ -8,9 +8,7 @@ import httpx
 from tests.gateway import Gateway, Person
 
 
-async def make_job(
-    gateway: Gateway, person: Person, url: str | None, status: str = "succeeded", **video: Any
-) -> str:
+async def make_job(gateway: Gateway, person: Person, url: str | None, status: str = "succeeded", **video: Any) -> str:
     """A job that has ended so, with its video there; its id."""
     job_id = str((await gateway.submit(person)).json()["id"])
     output = None if url is None else json.dumps({"video": {"url": url, **video}})
