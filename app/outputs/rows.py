@@ -72,10 +72,11 @@ _ERASE_LATER: Final = "UPDATE outputs SET next_try_at = now() + interval '1 minu
 _GIVE_BACK: Final = "UPDATE outputs SET next_try_at = now(), tries = tries - 1 WHERE job_id = $1 AND next_try_at = $2"
 _MARK: Final = f"""
 WITH mine AS MATERIALIZED (
-    SELECT job_id, path, stored_at IS NULL AND next_try_at > now() AS is_open FROM outputs WHERE job_id = ANY($1)
-    ORDER BY job_id FOR UPDATE
+    SELECT job_id, path, CASE WHEN error = '{ERASED}' THEN next_try_at > now() + interval '1 minute'
+                              ELSE stored_at IS NULL AND next_try_at > now() END AS is_open
+    FROM outputs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE
 )
-UPDATE outputs o SET error = '{ERASED}', stored_at = NULL,
+UPDATE outputs o SET error = '{ERASED}', stored_at = NULL, url = '', sha256 = NULL,
        next_try_at = now() + make_interval(secs => CASE WHEN is_open THEN {LEASE_SECONDS} ELSE 60 END)
 FROM mine WHERE o.job_id = mine.job_id RETURNING o.job_id, mine.path, mine.is_open
 """  # noqa: S608
