@@ -51,6 +51,10 @@ run: install ## The same set-up, but it stays up and prints a curl (PORT=8000).
 test: install ## Run the test suite (about 5 minutes on two cores).
 	@$(BIN)/python -m pytest
 
+.PHONY: clients
+clients: install ## fal's JavaScript client, for the tests that need Node (and npm).
+	@cd tests/clients/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+
 .PHONY: lint
 lint: install ## Format, lint, types and import contracts.
 	@$(BIN)/ruff format --check .

@@ -71,4 +71,5 @@ EntryId = Annotated[UUID, BeforeValidator(_parser("entry")), PlainSerializer(_sh
 DeliveryId = Annotated[
     UUID, BeforeValidator(_parser("delivery")), PlainSerializer(_shower("delivery")), _schema("delivery")
 ]
+FileId = Annotated[UUID, BeforeValidator(_parser("file")), PlainSerializer(_shower("file")), _schema("file")]
 AuditId = Annotated[UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")]

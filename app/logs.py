@@ -16,6 +16,7 @@ job_id: Final[ContextVar[str | None]] = ContextVar("job_id", default=None)
 
 _ABOUT: Final = {"request_id": request_id, "job_id": job_id}
 _CALLER_KEY: Final = re.compile(r"fg_[A-Za-z0-9]{8,}")
+_TOKEN: Final = re.compile(r"ft_[A-Za-z0-9_-]{20,}")
 _FAL_WEBHOOK: Final = re.compile(r"(webhooks(?:/|%2F)fal(?:/|%2F))[0-9a-f]{8,}", re.IGNORECASE)
 _FIELDS: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -47,7 +48,8 @@ class _NoSecrets(logging.Formatter):
         line = self._inner.format(record)
         for secret in self._secrets:
             line = line.replace(secret, "[secret]")
-        return _FAL_WEBHOOK.sub(r"\1[secret]", _CALLER_KEY.sub("fg_[secret]", line))
+        line = _TOKEN.sub("ft_[secret]", _CALLER_KEY.sub("fg_[secret]", line))
+        return _FAL_WEBHOOK.sub(r"\1[secret]", line)
 
 
 def set_up_logs(*, level: str, layout: str, secrets: Iterable[str]) -> None:

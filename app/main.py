@@ -10,20 +10,28 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app import __version__
 from app.accounts import routes as accounts
 from app.accounts.last_used import LastUsed
+from app.compat import proxy, uploads
+from app.compat import routes as compat
+from app.compat import schema as compat_schema
+from app.compat.errors import PREFIX as FAL_PREFIX
+from app.compat.errors import fal_answer
+from app.compat.repeats import Repeats
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
+from app.jobs import content, log_routes, tokens
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
 from app.ledger import routes as ledger
+from app.outputs import file_routes as files
+from app.outputs.uploads import FRAMING_BYTES
 from app.problems import (
     MEDIA_TYPE,
     Internal,
@@ -37,6 +45,7 @@ from app.problems import (
 )
 from app.settings import Settings
 from app.web import docs, health, metrics
+from app.web.cors import crossing
 from app.web.edge import Edge
 from app.web.failures import Failures
 from app.wiring import unwire, utc_now, wire
@@ -58,6 +67,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.rooms = Rooms(wiring, last_used)
         app.state.sender = app.state.rooms.sender
+        app.state.repeats = Repeats(wiring, app.state.rooms.submits)
         if work:
             app.state.rooms.start()
         try:
@@ -77,23 +87,23 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    domains = (jobs.router, deliveries.router, ledger.router, accounts.router)
+    for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
+        app.router.routes.extend(plain.routes)
+    of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
+    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew
     docs.mount_assets(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     _answer_problems(app)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
-            expose_headers=["x-request-id", "location", "retry-after", "idempotent-replayed", "preference-applied"],
-        )
     app.state.failures = Failures()
     app.add_middleware(
-        Edge, max_body_bytes=settings.max_body_bytes, failures=app.state.failures, metrics=wiring.metrics
+        Edge,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=wiring.catalogue.image_bytes + FRAMING_BYTES,
+        failures=app.state.failures,
+        metrics=wiring.metrics,
+        crossing=crossing(settings.cors_origins),
     )
     return app
 
@@ -107,6 +117,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = ProblemBody.model_json_schema()
         jobs_schema.complete(document, app.state.wiring.catalogue)
+        compat_schema.complete(document, app.state.wiring.catalogue)
         docs.only_problems(document)
         app.openapi_schema = document
     return app.openapi_schema
@@ -156,6 +167,8 @@ def _faults(error: RequestValidationError) -> list[dict[str, str]]:
 
 
 def _answer(request: Request, problem: Problem) -> Response:
+    if request.scope["path"].startswith(FAL_PREFIX):
+        return fal_answer(problem)
     settings: Settings = request.app.state.wiring.settings
     body = problem.body(
         base_url=settings.public_url or base_url(request), request_id=request.scope.get("request_id", "")

@@ -90,7 +90,10 @@ class InvalidInput(Problem):
 
     status = 422
 
-    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, errors: Sequence[Mapping[str, str]], *, found: Sequence[ErrorDetails] = ()) -> None:
+        """`found` is the same as pydantic has it, for who words it otherwise."""
+        self.found = found
+        self.faults = errors
         count = len(errors)
         faults = "the fault" if count == 1 else f"the {count} faults"
         listed = "listed in `errors`" if count <= _MOST_FAULTS else f"(`errors` lists the first {_MOST_FAULTS})"

@@ -17,10 +17,10 @@ class SealBroken(Exception):  # noqa: N818  a fact
     """This was not sealed with this SECRET_KEY for this owner, or was changed since."""
 
 
-def derive_key(secret_key: SecretStr, purpose: str) -> bytes:
-    """32 bytes that follow from SECRET_KEY for this purpose alone: one purpose's key tells nothing of another's."""
+def derive_key(secret_key: SecretStr, purpose: str, *, length: int = 32) -> bytes:
+    """Bytes that follow from SECRET_KEY for this purpose alone: one purpose's key tells nothing of another's."""
     label = f"falgate {purpose}, version 1".encode()
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=label).derive(secret_key.get_secret_value().encode())
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=label).derive(secret_key.get_secret_value().encode())
 
 
 class Seal:

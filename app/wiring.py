@@ -11,8 +11,9 @@ from fastapi import Depends, Request
 
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.db import Database
-from app.fal import KeySet, Platform, Queue, trust
+from app.fal import Downloads, KeySet, Platform, Queue, Storage, trust
 from app.metrics import Metrics
+from app.output_store import OutputStore, open_store
 from app.settings import Settings
 from app.tokens import Tokens
 
@@ -27,7 +28,10 @@ class Wiring:
     db: Database
     fal: Queue
     platform: Platform
+    storage: Storage
     signatures: KeySet
+    downloads: Downloads
+    output_store: OutputStore | None
     tls: ssl.SSLContext
     catalogue: Catalogue
     metrics: Metrics
@@ -50,7 +54,15 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
         platform=Platform(
             fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url, tls=tls
         ),
+        storage=Storage(
+            fal_key=settings.fal_key,
+            rest_url=settings.fal_rest_url,
+            fal_urls=(settings.fal_queue_url, settings.fal_api_url),
+            tls=tls,
+        ),
         signatures=KeySet(rest_url=settings.fal_rest_url, tls=tls),
+        downloads=Downloads(fal_urls=(settings.fal_queue_url, settings.fal_rest_url), tls=tls),
+        output_store=open_store(settings),
         tls=tls,
         catalogue=load_catalogue(),
         metrics=Metrics(),
@@ -63,6 +75,7 @@ async def unwire(wiring: Wiring) -> None:
     """Close every connection."""
     await wiring.fal.aclose()
     await wiring.platform.aclose()
+    await wiring.storage.aclose()
     await wiring.signatures.aclose()
     await wiring.db.close()
 

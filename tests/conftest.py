@@ -16,6 +16,7 @@ from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import trust
 from app.settings import Settings, load_settings
+from tests.clients.tools import lines_about_what_is_left_out
 from tests.databases import Databases
 
 MEMORY = Path("/dev/shm")  # noqa: S108  pytest makes a folder of its own in it
@@ -32,6 +33,13 @@ def pytest_configure() -> None:
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize >= NEEDED_BYTES and not found.f_flag & os.ST_NOEXEC:
             os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say at the end what this machine could not run."""
+    for line in lines_about_what_is_left_out(config):
+        terminalreporter.write_line(line, yellow=True)
 
 
 def settings_for(database_url: str, **more: str) -> Settings:

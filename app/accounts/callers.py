@@ -16,7 +16,7 @@ from app.db import MOMENT
 from app.ids import show
 from app.problems import Problem
 from app.settings import Settings
-from app.tokens import MARK, Grant, Tokens, TokenUnknown
+from app.tokens import MARK, Grant, TokenForbidden, Tokens, TokenUnknown
 
 Role = Literal["member", "lead", "finance", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -109,6 +109,11 @@ class Credential:
     secret_hash: bytes
     grant: Grant | None = None
 
+    def require_submit(self) -> None:
+        """Raises TokenForbidden for a token that only reads."""
+        if self.grant is not None and self.grant.scope != "submit":
+            raise TokenForbidden
+
 
 def read_credential(
     headers: Headers,
@@ -118,11 +123,13 @@ def read_credential(
     now: datetime,
     job_id: UUID | None = None,
     in_query: str | None = None,
+    for_content: bool = False,
 ) -> Credential:
     """The credential of a route that takes tokens too; asks no database.
 
     `job_id` is the job that the route is about, if it is about one: a token for one job opens no other route.
-    `in_query` is `?token=`, where a route takes it: only a token of this job counts there.
+    `in_query` is `?token=`, where a route takes it: only a token of this job counts there. A token that is made for a
+    video (scope `content`) opens no route but the one `for_content`.
 
     Raises KeyUnknown, RoleForbidden for ADMIN_KEY, and TokenUnknown.
     """
@@ -130,15 +137,15 @@ def read_credential(
         if tokens is None or job_id is None:
             raise TokenUnknown
         secret_hash, grant = tokens.read(in_query, now=now)
-        if grant.job_id != job_id:
+        if grant.job_id != job_id or (grant.scope == "content" and not for_content):
             raise TokenUnknown
         return Credential(secret_hash, grant)
     scheme, secret = authorization(headers)
-    if scheme in {b"bearer", b"key"} and secret.startswith(MARK.encode()):
+    if _is_token(scheme, secret):
         if tokens is None:
             raise TokenUnknown
         secret_hash, grant = tokens.read(secret.decode("latin-1"), now=now)
-        if grant.job_id not in {None, job_id}:
+        if grant.job_id not in {None, job_id} or (grant.scope == "content" and not for_content):
             raise TokenUnknown
         return Credential(secret_hash, grant)
     return Credential(credentials(headers, admin_key=settings.admin_key))
@@ -155,11 +162,13 @@ def credentials(headers: Headers, *, admin_key: SecretStr | None) -> bytes:
     """The hash of the secret that a user's request carries; asks no database.
 
     Raises KeyUnknown unless there is exactly one Authorization header, `Bearer` or `Key`, of our form.
-    Raises RoleForbidden for ADMIN_KEY, which stands for no user.
+    Raises RoleForbidden for ADMIN_KEY, which stands for no user, and TokenUnknown for a token.
     """
     scheme, secret = authorization(headers)
     if scheme in {b"bearer", b"key"} and (known := hash_of(secret)) is not None:
         return known
+    if _is_token(scheme, secret):
+        raise TokenUnknown("Send a key (`fg_…`): a token does not open this, only routes of jobs and files.")
     if _is_admin_key(scheme, secret, admin_key):
         raise RoleForbidden(
             ROLES, "ADMIN_KEY stands for no user: it opens admin routes only. Make a key and use that here."
@@ -170,6 +179,10 @@ def credentials(headers: Headers, *, admin_key: SecretStr | None) -> bytes:
 def is_admin_key(headers: Headers, admin_key: SecretStr | None) -> bool:
     """Whether the request carries ADMIN_KEY, as Bearer; it takes as long however much of it is right."""
     return _is_admin_key(*authorization(headers), admin_key)
+
+
+def _is_token(scheme: bytes, secret: bytes) -> bool:
+    return scheme in {b"bearer", b"key"} and secret.startswith(MARK.encode())
 
 
 def _is_admin_key(scheme: bytes, secret: bytes, admin_key: SecretStr | None) -> bool:

@@ -30,7 +30,10 @@ class PriceSeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # one of each: itself and no other
 class Endpoint:
-    """`id` is fal's own, `model` our short public name; `seconds` tells how long a video an input asks for."""
+    """`id` is fal's own, `model` our short public name; `seconds` tells how long a video an input asks for.
+
+    `image_types` are the content types that its `image_fields` take, of at most `image_bytes` each.
+    """
 
     id: str
     model: str
@@ -40,3 +43,5 @@ class Endpoint:
     prices: tuple[PriceSeed, ...]
     example: Mapping[str, Any]
     image_fields: tuple[str, ...] = ()
+    image_types: tuple[str, ...] = ()
+    image_bytes: int = 0

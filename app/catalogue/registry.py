@@ -28,6 +28,16 @@ class Catalogue:
         """By fal's endpoint id alone, as a job's row has it."""
         return next((endpoint for endpoint in self.endpoints if endpoint.id == endpoint_id), None)
 
+    @property
+    def image_types(self) -> frozenset[str]:
+        """The content types of images that any endpoint takes."""
+        return frozenset(kind for endpoint in self.endpoints for kind in endpoint.image_types)
+
+    @property
+    def image_bytes(self) -> int:
+        """How large an image may be that any endpoint takes."""
+        return max((endpoint.image_bytes for endpoint in self.endpoints), default=0)
+
     def models(self, category: Category) -> list[str]:
         """Every name that this category's route takes."""
         return [name for kind, name in self._by_name if kind == category]

@@ -20,6 +20,7 @@ from app.cli.server import Server, Workers, listen, uvicorn_config
 from app.fal import key_id_of
 from app.jobs.recover import count_of_other_keys
 from app.logs import set_up_logs
+from app.output_store import StoreTrouble, open_store
 from app.settings import Settings, from_environment
 
 log = logging.getLogger("falgate")
@@ -38,6 +39,7 @@ def command(*, embedded: bool, workers: int) -> None:
         settings = given.settings
         set_up_logs(level=settings.log_level, layout=settings.log_format, secrets=settings.secrets)
         asyncio.run(_require_database(given, embedded=embedded))
+        asyncio.run(_require_store(settings))
         with _fal_of(given) as ready:
             if workers == 1:
                 _serve_here(ready)
@@ -67,6 +69,18 @@ async def _require_database(given: Given, *, embedded: bool) -> None:
         )
 
 
+async def _require_store(settings: Settings) -> None:
+    """A place that refuses us would lose every video; one that is away just now may come back."""
+    try:
+        store = open_store(settings)
+        if store is not None:
+            await store.require_writable()
+    except StoreTrouble as trouble:
+        if trouble.is_refusal:
+            raise Refusal(f"OUTPUT_STORE cannot be used: {trouble}.") from None
+        log.warning("OUTPUT_STORE cannot be reached just now, and videos wait at fal: %s", trouble)
+
+
 @contextmanager
 def _fal_of(given: Given) -> Iterator[Given]:
     """The fal that is configured or, for FAL_KEY=sandbox, our own, which alone is then called."""
@@ -89,8 +103,10 @@ def _say_what_is_used(settings: Settings) -> None:
 
 def _serve_here(given: Given) -> None:
     from app.main import create_app  # noqa: PLC0415  a supervisor of workers carries none of it
+    from app.web.memory import settle_memory  # noqa: PLC0415
 
     app = create_app(given.settings)
+    settle_memory()
     with listen(given.settings.host, given.settings.port) as listener:
         _say_what_is_used(given.settings)
         Server(uvicorn_config(app, given.settings)).run([listener])

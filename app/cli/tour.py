@@ -128,8 +128,11 @@ class Tour:
 
     async def _events(self, person: Person, job_id: str) -> AsyncIterator[dict[str, Any]]:
         async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=person.headers) as answer:
+            event = ""
             async for line in answer.aiter_lines():
-                if line.startswith("data:"):
+                if line.startswith("event:"):
+                    event = line.removeprefix("event:").strip()
+                if line.startswith("data:") and event == "job":
                     yield json.loads(line.removeprefix("data:"))
 
     def _tell_status(self, kind: str, status: str, remark: str) -> None:

@@ -11,7 +11,7 @@ What always holds
 
 Where things are
 - in: `outbox` writes the row; `targets` says which URLs may be asked for, `addresses` which addresses may be called
-- out: `sender` (the loop) claims by `claims`, signs by `secrets` (sealed by `sealing`), sends by `post` (which asks
-  `dns`), and tries again by `retries`
+- out: `sender` (the loop) claims by `claims`, signs by `secrets` (in fal's shape by `fal_keys`), sends by `post`
+  (which asks `dns`), and tries again by `retries`
 - over HTTP: `routes`, `book`, `shapes`
 """

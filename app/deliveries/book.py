@@ -10,16 +10,28 @@ from app.deliveries.retries import DAY_SECONDS
 from app.deliveries.shapes import Delivery, DeliveryQuery
 from app.http import Page
 from app.ids import parse, show
+from app.problems import Problem
 
-_SHOWN: Final = """id, job_id, type, url, status, tries, next_try_at, response_status, error, created_at, tried_at,
-delivered_at"""
+_SHOWN: Final = """id, job_id, coalesce(shape, 'standard') AS shape, type, url, status, tries, next_try_at,
+response_status, error, created_at, tried_at, delivered_at"""
+_THEIRS: Final = "id = $1 AND ($2 = 'admin' OR user_id = $3 OR ($2 = 'lead' AND team_id = $4))"
 # `tries` begins anew, and so do the pauses between them. Whoever is sending it now no longer has the lease.
 _REDELIVER: Final = f"""
 UPDATE deliveries SET status = 'pending', tries = 0, next_try_at = now(), delivered_at = NULL,
        give_up_at = now() + make_interval(secs => {DAY_SECONDS})
-WHERE id = $1 AND ($2 = 'admin' OR user_id = $3 OR ($2 = 'lead' AND team_id = $4))
+WHERE {_THEIRS} AND body <> ''
 RETURNING {_SHOWN}
 """  # noqa: S608  ours
+_IS_ERASED: Final = f"SELECT EXISTS (SELECT FROM deliveries WHERE {_THEIRS} AND body = '')"  # noqa: S608  ours
+
+
+class DeliveryErased(Problem):
+    """What this webhook told was erased together with its job's input and output, so it cannot be sent again.
+
+    `GET /v1/jobs/{id}` still shows how the job ended and what it cost.
+    """
+
+    status = 409
 
 
 async def list_deliveries(plain: Plain, query: DeliveryQuery, *, actor: Actor) -> Page[Delivery]:
@@ -55,10 +67,13 @@ async def list_deliveries(plain: Plain, query: DeliveryQuery, *, actor: Actor) -
 
 
 async def redeliver(plain: Plain, delivery_id: UUID, *, actor: Actor) -> Delivery:
-    """Send it again, for a day, whatever became of it: same id, same body. Raises NotFound."""
+    """Send it again, for a day, whatever became of it: same id, same body. Raises NotFound, DeliveryErased."""
     caller = actor.caller
     user_id, team_id = (caller.user_id, caller.team_id) if caller else (None, None)
-    row = await plain.fetchrow(_REDELIVER, delivery_id, actor.role, user_id, team_id)
+    who = (delivery_id, actor.role, user_id, team_id)
+    row = await plain.fetchrow(_REDELIVER, *who)
+    if row is None and await plain.fetchval(_IS_ERASED, *who):
+        raise DeliveryErased("Its body was erased with the job's payload; there is nothing left to send.")
     return Delivery(**dict(row)) if row is not None else not_found()
 
 

@@ -38,7 +38,7 @@ WITH RECURSIVE targets AS (
     UPDATE deliveries d SET next_try_at = now() + make_interval(secs => {LEASE_SECONDS}), tries = d.tries + 1
     FROM due WHERE d.id = due.id RETURNING d.*
 )
-SELECT c.id, c.user_id, c.url, c.target, c.body, c.tries, c.next_try_at AS lease_ends_at,
+SELECT c.id, c.job_id, c.user_id, c.shape, c.url, c.target, c.body, c.tries, c.next_try_at AS lease_ends_at,
        ARRAY({SQL_LIVE.format(user="c.user_id", now="$5")}) AS sealed
 FROM c ORDER BY c.target
 """  # noqa: S608  ours
@@ -61,10 +61,12 @@ WHERE id = $1 AND status = 'pending' AND next_try_at = $2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A delivery that is ours to send until its lease ends; `tries` counts this one."""
+    """A delivery that is ours to send until its lease ends; `tries` counts this one, `shape` may be `fal`."""
 
     id: UUID
+    job_id: UUID
     user_id: UUID
+    shape: str | None
     url: str
     target: str
     body: str = field(repr=False)

@@ -7,21 +7,27 @@ from uuid import UUID
 
 from app.db import Plain, sql_moment
 from app.deliveries.retries import DAY_SECONDS
-from app.deliveries.targets import target_of
 from app.ids import new_id
+from app.outward.targets import target_of
 
 _COUNT: Final = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 
 
-def sql_store_deliveries(job_json: str) -> str:
-    """The statement of `store_deliveries`; `job_json` is the SQL that writes the row `j` of jobs as JSON text."""
+def sql_store_deliveries(job_json: str, *, fal_json: str) -> str:
+    """The statement of `store_deliveries`; `job_json` is the SQL that writes the row `j` of jobs as JSON text.
+
+    `fal_json` writes the whole body of a job whose webhook is to have fal's shape.
+    """
     timestamp = sql_moment("j.finished_at")
-    body = f"""'{{"type":"job.' || j.status || '","timestamp":"' || {timestamp} || '","data":' || {job_json} || '}}'"""
+    standard = (
+        f"""'{{"type":"job.' || j.status || '","timestamp":"' || {timestamp} || '","data":' || {job_json} || '}}'"""
+    )
+    body = f"CASE WHEN j.webhook_shape = 'fal' THEN {fal_json} ELSE {standard} END"
     return f"""
 INSERT INTO deliveries (id, job_id, user_id, team_id, type, url, target, body, status, next_try_at, give_up_at,
-                        created_at)
+                        created_at, shape)
 SELECT d.id, j.id, j.user_id, j.team_id, 'job.' || j.status, j.webhook_url, d.target, {body}, 'pending', now(),
-       now() + make_interval(secs => {DAY_SECONDS}), $4
+       now() + make_interval(secs => {DAY_SECONDS}), $4, j.webhook_shape
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS d (id, job_id, target) JOIN jobs j ON j.id = d.job_id
 """  # noqa: S608  ours
 
@@ -39,3 +45,15 @@ async def store_deliveries(plain: Plain, statement: str, urls: Mapping[UUID, str
 async def count_pending(plain: Plain) -> int:
     """How many deliveries wait, or are being tried; a small index holds just these."""
     return int(await plain.fetchval(_COUNT))
+
+
+def sql_erase_deliveries(job_ids: str) -> str:
+    """The statement that erases what these jobs' deliveries tell; one that has not arrived will not be sent again.
+
+    An empty body is the mark of an erased one.
+    """
+    return f"""
+UPDATE deliveries SET body = '', next_try_at = NULL,
+       status = CASE WHEN status = 'pending' THEN 'failed' ELSE status END,
+       error = CASE WHEN status = 'pending' THEN 'erased before it was delivered' ELSE error END
+WHERE job_id = ANY({job_ids})"""  # noqa: S608  ours

@@ -2,19 +2,23 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic_core import to_json
 
 from app.accounts.access import AnyActor, Calling
 from app.accounts.reach import found_id
 from app.deliveries import book
+from app.deliveries.fal_keys import KEYS_LIVE_SECONDS, FalSigner
 from app.deliveries.secrets import read_secret, rotate_secret, seal_of
 from app.deliveries.sender import Sender
 from app.deliveries.shapes import Delivery, DeliveryQuery, WebhookSecret
-from app.http import JsonRoute, Page
-from app.problems import responses
-from app.wiring import Wired
+from app.http import JsonRoute, Page, PlainRoute
+from app.problems import NotFound, responses
+from app.wiring import Wired, wiring_of
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["webhooks"])
+plain: Final = APIRouter(route_class=PlainRoute, tags=["webhooks"])
+"""What is matched before the rest of `/fal/`."""
 
 
 @router.get(
@@ -52,7 +56,7 @@ async def list_deliveries(query: Annotated[DeliveryQuery, Query()], actor: AnyAc
     "/v1/deliveries/{id}/redeliver",
     status_code=202,
     operation_id="redeliver_delivery",
-    responses=responses(401, 404, 422, 503),
+    responses=responses(401, 404, 409, 422, 503),
 )
 async def redeliver(
     delivery_id: Annotated[str, Path(alias="id", examples=["delivery_0199f3a1c5e27b6d8f0a1b2c3d4e5f60"])],
@@ -67,3 +71,18 @@ async def redeliver(
     sender: Sender = request.app.state.sender
     sender.loop.wake()
     return delivery
+
+
+@plain.get("/fal/.well-known/jwks.json", include_in_schema=False)
+@plain.get(
+    "/.well-known/jwks.json",
+    operation_id="get_webhook_keys",
+    responses={200: {"content": {"application/json": {}}}, **responses(404)},
+)
+async def get_webhook_keys(request: Request) -> Response:
+    """Read the public keys (a JWK set) that verify webhooks in fal's shape. No key is asked for."""
+    secret_key = wiring_of(request).settings.secret_key
+    if secret_key is None:
+        raise NotFound("This gateway signs no webhooks: whoever runs it must set SECRET_KEY first.")
+    headers = {"Cache-Control": f"public, max-age={KEYS_LIVE_SECONDS}"}
+    return Response(to_json(FalSigner(secret_key).key_set()), media_type="application/json", headers=headers)

@@ -10,6 +10,7 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from app.deliveries.claims import A_TARGET, Claimed, claim_due, give_back, store_try
+from app.deliveries.fal_keys import FalSigner
 from app.deliveries.post import Outcome, Post, Sending, Tried
 from app.deliveries.retries import delay_seconds
 from app.deliveries.secrets import SQL_LIVE, make_secret, open_secrets
@@ -47,7 +48,9 @@ class Sender:
         self._slow_lane = _Lane(self.slow_loop, is_slow=True)
         self._wiring = wiring
         self._post = post or Post(allow_private=wiring.settings.webhook_allow_private, tls=wiring.tls)
-        self._seal = Seal(wiring.settings.secret_key) if wiring.settings.secret_key else None
+        secret_key = wiring.settings.secret_key
+        self._seal = Seal(secret_key) if secret_key else None
+        self._fal_signer = FalSigner(secret_key) if secret_key else None
         self._storing = asyncio.Semaphore(_STORING)
         self._sending = Counter[str]()
         self._slow: set[str] = set()
@@ -108,8 +111,10 @@ class Sender:
             return Tried(outcome="unreachable", error="the gateway could not send it; its log says why")
 
     async def _sign(self, claimed: Claimed, *, now: datetime) -> dict[str, str] | Tried:
-        if self._seal is None:
+        if self._seal is None or self._fal_signer is None:
             return Tried(outcome="unsigned", error="the gateway has no SECRET_KEY to sign with")
+        if claimed.shape == "fal":
+            return self._fal_signer.sign(claimed.body.encode(), job_id=claimed.job_id, user_id=claimed.user_id, now=now)
         sealed = claimed.sealed
         if not sealed:
             async with self._wiring.db.begin_plain() as plain:

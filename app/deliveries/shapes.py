@@ -27,6 +27,7 @@ class Delivery(BaseModel):
 
     id: DeliveryId
     job_id: JobId
+    shape: str = Field(description="standard (Standard Webhooks), or fal for a job that came by fal's own protocol.")
     type: str = Field(description="job.succeeded, job.failed or job.canceled.")
     url: str
     status: str = Field(description="pending, delivered or failed.")

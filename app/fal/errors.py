@@ -10,7 +10,18 @@ from app.fal.outcomes import Completed, FalError
 SPEAKS_OF_US: Final = (401, 403, 408, 429)
 """Codes that say nothing about the job unless they come as the model's own error (DESIGN.md, section 3)."""
 
+TOLD_IN_HEADERS: Final = (
+    "x-fal-error-type",
+    "x-fal-retryable",
+    "x-fal-needs-retry",
+    "x-fal-request-timeout-type",
+    "x-fal-billable-units",
+)
+"""What a reply says of an error beside its body (FAL.md 1.7, 2.1)."""
+
 _DETAIL_CHARACTERS: Final = 1000
+_TEXT_CHARACTERS: Final = 3000  # of a text in the body; a prompt has at most 2,500
+_HEADER_CHARACTERS: Final = 200
 _BODY_CHARACTERS: Final = 16_000
 _ENTRIES: Final = 10  # of `detail`, that are told in one text
 _MEMBERS: Final = 50
@@ -38,6 +49,7 @@ def read_error(reply: Reply, completed: Completed | None = None) -> FalError:
         detail=detail or f"fal answered {reply.code}",
         retryable=reply.code in range(500, 600) if reply.retryable is None else reply.retryable,
         body=_body(reply, detail),
+        headers=_headers(reply),
     )
 
 
@@ -51,7 +63,8 @@ def _title(type_: str | None, code: int) -> str:
 
 def _detail(reply: Reply, entries: list[dict[str, object]]) -> str | None:
     if not isinstance(reply.detail, list):
-        return text_in({"detail": trim(reply.detail)}, "detail", _DETAIL_CHARACTERS)
+        detail = reply.detail if isinstance(reply.detail, str) else trim(reply.detail)
+        return text_in({"detail": detail}, "detail", _DETAIL_CHARACTERS)
     told = [_entry_text(entry) for entry in entries[:_ENTRIES]]
     told += [clean(item, _DETAIL_CHARACTERS) for item in reply.detail[:_ENTRIES] if isinstance(item, str)]
     return clean("; ".join(text for text in told if text), _DETAIL_CHARACTERS) or None
@@ -67,20 +80,36 @@ def _entry_text(entry: dict[str, object]) -> str:
     return f"{where}: {what}" if where and what else what or where
 
 
+def _headers(reply: Reply) -> dict[str, str]:
+    """Those that can be sent on as they are."""
+    told = {name: clean(reply.headers[name], _HEADER_CHARACTERS) for name in TOLD_IN_HEADERS if name in reply.headers}
+    return {name: value for name, value in told.items() if value and value.isascii()}
+
+
 def _body(reply: Reply, detail: str | None) -> dict[str, object]:
-    source = reply.json or {}
-    kept = [name for name in ("detail", "error_type") if name in source]
-    body: dict[str, object] = {name: trim(source[name]) for name in kept}
-    return body if len(pydantic_core.to_json(body)) <= _BODY_CHARACTERS else {"detail": detail}
+    """As much of it as is within bounds: what it says of the input goes first."""
+    source = {name: value for name, value in (reply.json or {}).items() if name in {"detail", "error_type"}}
+    for with_input in (True, False):
+        body = {name: trim(value, with_input=with_input) for name, value in source.items()}
+        if len(pydantic_core.to_json(body)) <= _BODY_CHARACTERS:
+            return body
+    return {"detail": detail}
 
 
-def trim(value: object, depth: int = 6) -> object:
-    """The value cut in every direction, without echoes of the input, which may be an image of megabytes."""
+def trim(value: object, depth: int = 6, *, with_input: bool = False) -> object:
+    """The value cut in every direction, without images, and without what it says of the input unless that is wanted."""
     if isinstance(value, str):
-        return clean(value, _DETAIL_CHARACTERS)
+        return storable(_cut(value))
     if isinstance(value, dict):
-        names = [name for name in value if name != "input"][:_MEMBERS] if depth else []
-        return {clean(name, 100): trim(value[name], depth - 1) for name in names}
+        names = [name for name in value if with_input or name != "input"][:_MEMBERS] if depth else []
+        return {clean(name, 100): trim(value[name], depth - 1, with_input=with_input) for name in names}
     if isinstance(value, list):
-        return [trim(item, depth - 1) for item in value[:_MEMBERS]] if depth else []
+        return [trim(item, depth - 1, with_input=with_input) for item in value[:_MEMBERS]] if depth else []
     return storable(value)
+
+
+def _cut(text: str) -> str:
+    """An image, of megabytes perhaps, is known by its type alone."""
+    if text[:5].lower() == "data:":
+        return f"{text[:100].partition(';')[0]};…"
+    return text if len(text) <= _TEXT_CHARACTERS else f"{text[: _TEXT_CHARACTERS - 1]}…"

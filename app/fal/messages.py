@@ -14,6 +14,7 @@ from app.fal.outcomes import BillableUnits
 
 _UNITS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?")
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
+_LONGEST_SECONDS: Final = 10**9
 _YES: Final = ("true", "1")
 _NO: Final = ("false", "0")
 
@@ -94,6 +95,14 @@ def position_in(source: Mapping[str, object]) -> int | None:
     """`queue_position`, when it is a number that can be one."""
     value = source.get("queue_position")
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
+
+
+def seconds_in(source: object, name: str) -> float | None:
+    """A member as seconds, when it is a number that can be some."""
+    value = source.get(name) if isinstance(source, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _LONGEST_SECONDS else None
 
 
 def storable(value: object) -> object:

@@ -1,6 +1,7 @@
 """What a call to fal can come to: one frozen dataclass for each, to be matched exhaustively."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
@@ -27,8 +28,9 @@ class FalError:
     """An error of fal or of the model, fit to be shown: bounded, printable, without echoes of the input.
 
     `type` is fal's own (FAL.md 2.2, 2.3), or None when none was stated. `retryable` is what fal says of it,
-    or, when it says nothing, whether it is a 5xx. `body` is fal's JSON body, trimmed, for callers that speak
-    fal's protocol.
+    or, when it says nothing, whether it is a 5xx. `body` and `headers` are for callers that speak fal's protocol, and
+    are shown to nobody else: fal's JSON body, trimmed, with what it says of the input unless that is large; and of
+    fal's own headers those that tell of an error.
     """
 
     code: int
@@ -37,6 +39,7 @@ class FalError:
     detail: str
     retryable: bool
     body: dict[str, object]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_cancel(self) -> bool:
@@ -108,19 +111,37 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of what the model writes, each field printable and bounded (FAL.md 1.3).
+
+    `logged_at` is fal's own word for when, None when it says none.
+    """
+
+    message: str
+    level: str
+    source: str
+    logged_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class InProgress:
-    """IN_PROGRESS."""
+    """IN_PROGRESS. `lines` is its log so far, where that was asked for."""
+
+    lines: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
     """COMPLETED: well or badly, the result tells.
 
-    `error` and `error_type` are what the status body carried.
+    `error` and `error_type` are what the status body carried; `inference_seconds` how long the model worked, where fal
+    says so; `lines` its log, where that was asked for.
     """
 
     error: str | None
     error_type: str | None
+    inference_seconds: float | None = None
+    lines: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:-]{0,127}")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:@+-]{0,254}")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")
 _URL: Final = re.compile(r"[!-~]{1,2000}")
+_FILE_URL: Final = re.compile(r"[!-~]{1,8192}")  # storage signs its URLs, which makes them long
+_LAST_PORT: Final = 65535
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -69,7 +71,7 @@ class FalUrl:
         ):
             raise ValueError("a URL of fal's must be plain http or https, without credentials, query or fragment")
         self._url = url
-        self._origin = (url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme])
+        self._origin = _origin(url)
         self._prefix = url.raw_path.decode("ascii").rstrip("/")
 
     def __str__(self) -> str:
@@ -79,6 +81,23 @@ class FalUrl:
         """The URL of a path below it. The origin cannot change, whatever the path holds."""
         below = self._url.copy_with(raw_path=f"{self._prefix}/{path.lstrip('/')}".encode("ascii"))
         return below.copy_merge_params(query) if query else below
+
+    def takes_file(self, returned: object) -> bool:
+        """Whether a URL that fal names for a file may be believed: https, or of this very origin.
+
+        Without credentials or fragment, and of characters that every reader of URLs takes for the same.
+        """
+        if not isinstance(returned, str) or not _FILE_URL.fullmatch(returned) or any(c in returned for c in "\\#"):
+            return False
+        try:
+            url = httpx.URL(returned)
+        except httpx.InvalidURL:
+            return False
+        if url.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(url.raw_host) or url.userinfo:
+            return False
+        if url.port is not None and url.port > _LAST_PORT:
+            return False
+        return url.scheme == "https" or _origin(url) == self._origin
 
     def returned_ref(self, endpoint: str, fal_request_id: str, answer: Mapping[str, object]) -> RequestRef:
         """The reference from a submit's answer: the path of each URL returned, or the alias' if it is odd."""
@@ -111,3 +130,7 @@ class FalUrl:
         if fal_request_id not in segments or not all(_SEGMENT.fullmatch(s) for s in segments):
             return None
         return path
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme]

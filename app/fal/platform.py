@@ -1,4 +1,4 @@
-"""fal's platform API: the balance and the request list. Only read; FAL_API_URL is the one place asked."""
+"""fal's platform API: the balance, the request list, and erasing payloads; FAL_API_URL is the one place asked."""
 
 import asyncio
 import json
@@ -30,11 +30,16 @@ class Balance:
     usd: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """fal keeps neither input nor output of it: erased now, or not there any more."""
+
+
 class Platform:
     """A client of fal's platform API, safe to share between tasks; closed by `aclose`.
 
-    `admin_key` (scope ADMIN) reads the account, `fal_key` all else. Each goes to `api_url` and nowhere else. A call
-    never takes longer than `longest_seconds`.
+    `admin_key` (scope ADMIN) reads the account and erases, `fal_key` all else. Each goes to `api_url` and nowhere
+    else. A call never takes longer than `longest_seconds`.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Platform:
     ) -> None:
         self.longest_seconds = connect_seconds + read_seconds
         self.reads_balance = admin_key is not None
+        self.erases_payloads = admin_key is not None
         self._url = FalUrl(api_url)
         self._fal_key = fal_key
         self._admin_key = admin_key
@@ -84,6 +90,17 @@ class Platform:
         named = [request for request in listed.requests if request.fal_request_id == fal_request_id]
         return named[0] if named else Trouble("fal's request list tells of others than the one asked for")
 
+    async def erase_payloads(self, fal_request_id: str) -> Erased | Trouble:
+        """Have fal erase what it keeps of a request, its videos too (FAL.md 6); only where there is an admin key.
+
+        Input files on fal's CDN stay: others may use them. May be asked again and again.
+        """
+        if self._admin_key is None:
+            return Trouble("FAL_ADMIN_KEY is not set")
+        path = f"/models/requests/{fal_request_id}/payloads"
+        reply = await self._call("DELETE", path, {}, self._admin_key)
+        return reply if isinstance(reply, Trouble) else _read_erasure(reply)
+
     async def _walk(self, query: Mapping[str, str], endpoint: str) -> Listed | Trouble:
         found: dict[str, ListedRequest] = {}
         cursors: set[str] = set()
@@ -110,6 +127,9 @@ class Platform:
         await self._transport.aclose()
 
     async def _get(self, path: str, query: Mapping[str, str], key: SecretStr) -> Reply | Trouble:
+        return await self._call("GET", path, query, key)
+
+    async def _call(self, method: str, path: str, query: Mapping[str, str], key: SecretStr) -> Reply | Trouble:
         headers = httpx.Headers(
             {
                 "Authorization": f"Key {key.get_secret_value()}",
@@ -119,7 +139,7 @@ class Platform:
             }
         )
         request = httpx.Request(
-            "GET", self._url.at(path, query), headers=headers, extensions={"timeout": self._timeout}
+            method, self._url.at(path, query), headers=headers, extensions={"timeout": self._timeout}
         )
         try:
             async with asyncio.timeout(self.longest_seconds):
@@ -134,6 +154,18 @@ def _read_balance(reply: Reply) -> Balance | None:
     credit = json.loads(reply.body, parse_float=Decimal, parse_int=Decimal).get("credits")
     usd = credit.get("current_balance") if isinstance(credit, dict) else None
     return Balance(usd) if isinstance(usd, Decimal) and usd.is_finite() else None
+
+
+def _read_erasure(reply: Reply) -> Erased | Trouble:
+    """A 404 that is JSON is fal's own: it keeps nothing of that request. Each file may have failed by itself."""
+    if reply.code == httpx.codes.NOT_FOUND and reply.json is not None:
+        return Erased()
+    if reply.code != httpx.codes.OK or reply.json is None:
+        return _trouble(reply)
+    told = reply.json.get("cdn_delete_results")
+    files = told if isinstance(told, list) else []
+    failed = sum(isinstance(file, dict) and bool(file.get("exception")) for file in files)
+    return Trouble(f"fal could not delete {failed} of its files", reply.code) if failed else Erased()
 
 
 def _trouble(reply: Reply) -> Trouble:

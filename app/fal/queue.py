@@ -30,6 +30,7 @@ from app.fal.wire import Scrubber, Sending, exchange, read_transport, submit_tra
 SEND_SECONDS: Final = 5  # no POST goes out more than 5 s after its `submitting` commit (DESIGN.md, section 3)
 SPARE_SECONDS: Final = 20  # beyond connect + read, for the body's way out; a lease outlasts connect + read + 30 s
 ANSWER_BYTES: Final = 1_048_576  # of a status or a cancel
+LOG_BYTES: Final = 8_000_000  # of a status with its log
 RESULT_BYTES: Final = 20_000_000  # a 422 may echo the whole input, an image of up to 15,000,000 bytes in it
 
 _KEY: Final = re.compile(r"[!-~]{1,1000}")
@@ -112,9 +113,10 @@ class Queue:
             return Unknown(self._scrub.reason(reason), None)
         return read_submit(reply, endpoint=endpoint, queue_url=self._url)
 
-    async def status(self, ref: RequestRef) -> StatusOutcome:
-        """Where the request stands."""
-        reply = await self._ask("GET", ref.status_path, ANSWER_BYTES, query={"logs": "0"})
+    async def status(self, ref: RequestRef, *, with_log: bool = False) -> StatusOutcome:
+        """Where the request stands, and with its log what the model has written so far."""
+        most_bytes, asked = (LOG_BYTES, "1") if with_log else (ANSWER_BYTES, "0")
+        reply = await self._ask("GET", ref.status_path, most_bytes, query={"logs": asked})
         return reply if isinstance(reply, Trouble) else read_status(reply)
 
     async def result(self, ref: RequestRef, completed: Completed) -> ResultOutcome:

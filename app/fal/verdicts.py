@@ -5,7 +5,8 @@ from http import HTTPStatus
 from typing import Final
 
 from app.fal.errors import SPEAKS_OF_US, read_error
-from app.fal.messages import Reply, clean, position_in, storable, text_in
+from app.fal.lines import read_lines
+from app.fal.messages import Reply, clean, position_in, seconds_in, storable, text_in
 from app.fal.outcomes import (
     Accepted,
     AlreadyCompleted,
@@ -75,9 +76,14 @@ def read_status(reply: Reply) -> StatusOutcome:
         case "IN_QUEUE":
             return Queued(position_in(answer))
         case "IN_PROGRESS":
-            return InProgress()
+            return InProgress(read_lines(answer))
         case "COMPLETED":
-            return Completed(text_in(answer, "error"), text_in(answer, "error_type", 100))
+            return Completed(
+                text_in(answer, "error"),
+                text_in(answer, "error_type", 100),
+                seconds_in(answer.get("metrics"), "inference_time"),
+                read_lines(answer),
+            )
         case None:
             return _trouble(reply)
         case other:

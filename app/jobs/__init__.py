@@ -33,6 +33,7 @@ What always holds
 - Whether fal takes jobs is one row for all replicas: while it does not, one probe at a time is sent, and nothing fails.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
 - A job ends in `ending.py`, whoever noticed; ended means `finished_at` is set.
+- What is erased of a job that has ended is erased everywhere, in one transaction; its money, and that it was, stay.
 - Callers' reads never call fal, and never write. No transaction is open while fal is called.
 
 Where things are
@@ -46,7 +47,11 @@ Where things are
   (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule: `evidence`),
   `recover` (a restore)
 - the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
-  `cancel`, `resolve` (who else may end it)
+  `cancel`, `resolve` (who else may end it); `fal_webhook` (as fal would tell it)
+- after it: `forget` (what is erased), by `erase` (somebody asked) or `forgetting` (PAYLOAD_DAYS); `fal_copies` (at fal)
+- beside the Job: `log_keeping` (what models write, kept by `track`) → `log_reading` `log_routes`; `replies` (what fal's
+  result said, for callers of fal's own protocol), `glance` (what those read ten times a second)
+- for browsers: `tokens` (a key makes one), taken wherever `accounts.access.credential_of` reads the credential
 - out: `read` `listing` `estimate` `wait`, woken by `hub`; `reach` (who may see), `wire` (what they see), `seats` (how
   many may wait)
 - for the operator: `balance` (fal's, read ahead), `ended` (how many have ended, for /metrics)

@@ -15,8 +15,8 @@ from app.ids import new_id
 from app.jobs.quotes import Quoted, Replayed, find_callers, quote, read_prices
 from app.jobs.request import Submission
 from app.jobs.wire import JOB_JSON
-from app.ledger.holds import Guard, sql_place_holds
-from app.ledger.quotas import Applied, applying_to, find_applying
+from app.ledger.holds import Guard, lock_applying, sql_place_holds
+from app.ledger.quotas import Applied, applying_to
 from app.ledger.settles import Held
 from app.problems import Problem
 
@@ -29,15 +29,17 @@ ON CONFLICT DO NOTHING RETURNING key
 _INSERT: Final = f"""
 WITH made AS (
 INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, price_id,
-                       quota_usage_ids, user_id, team_id, key_id, webhook_url, next_check_at, created_at, queued_at)
+                       quota_usage_ids, user_id, team_id, key_id, webhook_url, webhook_shape, start_seconds,
+                       next_check_at, created_at, queued_at)
 SELECT id, 'queued', model, endpoint, input::json, tags::jsonb, end_user, seconds, usd, usd, price_id,
-       usage_ids::uuid[], user_id, team_id, key_id, webhook_url, now(), $15, $15
+       usage_ids::uuid[], user_id, team_id, key_id, webhook_url, webhook_shape, start_seconds, now(), $17, $17
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::numeric[],
-            $9::uuid[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[])
+            $9::uuid[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[],
+            $15::text[], $16::float8[])
     AS n (id, model, endpoint, input, tags, end_user, seconds, usd, price_id, usage_ids, user_id, team_id, key_id,
-          webhook_url)
+          webhook_url, webhook_shape, start_seconds)
 RETURNING *
-), {sql_place_holds("made", first=16)}
+), {sql_place_holds("made", first=18)}
 SELECT j.id, {JOB_JSON} AS body FROM made j
 """  # noqa: S608
 _PAYLOADS: Final = """
@@ -90,14 +92,12 @@ class Acceptance:
         quoted = self._quote(await find_callers(plain, self.batch, now=self.now), last_used)
         if not quoted:
             return
-        by_subject = await find_applying(plain, {one.holder for one in quoted.values()}, now=self.now, zone=self._zone)
-        applied = {index: applying_to(one.holder, by_subject) for index, one in quoted.items()}
+        holders = {one.holder for one in quoted.values()}
+        found, guard = await lock_applying(plain, holders, now=self.now, zone=self._zone)
+        applied = {index: applying_to(one.holder, found) for index, one in quoted.items()}
         missing = [quota for quotas in applied.values() for quota in quotas if quota.usage_id is None]
         if missing:
             raise WindowsMissing(missing)
-        guard = await Guard.lock(
-            plain, (quota.usage_id for quotas in applied.values() for quota in quotas if quota.usage_id)
-        )
         held = self._decide(quoted, applied, guard)
         await self._insert(plain, held, guard)
 
@@ -191,4 +191,6 @@ def _columns(held: Sequence[tuple[int, Quoted, Held]]) -> list[list[Any]]:
         [hold.team_id for _, _, hold in held],
         [hold.key_id for _, _, hold in held],
         [one.submission.webhook_url for _, one, _ in held],
+        [one.submission.webhook_shape for _, one, _ in held],
+        [one.submission.start_seconds for _, one, _ in held],
     ]

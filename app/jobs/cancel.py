@@ -10,10 +10,11 @@ from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.rooms import Rooms
 from app.jobs.wire import JOB_JSON
 from app.problems import NotFound, Problem, Unavailable
+from app.tokens import Grant
 
 _TRIES: Final = 5
 _LOOK: Final = f"""
-SELECT j.status, j.user_id, {JOB_JSON} AS body FROM jobs j
+SELECT j.status, j.user_id, j.end_user, {JOB_JSON} AS body FROM jobs j
 WHERE j.id = $1 AND {sql_visible(user="$2", role="$3", team="$4")}
 """  # noqa: S608  ours
 _REMEMBER: Final = f"""
@@ -35,7 +36,7 @@ class JobEnded(Problem):
     status = 409
 
 
-async def cancel_job(rooms: Rooms, caller: Caller, job_id: UUID) -> tuple[int, str]:
+async def cancel_job(rooms: Rooms, caller: Caller, job_id: UUID, grant: Grant | None = None) -> tuple[int, str]:
     """The HTTP status and the Job: 200 when it is canceled, 202 when that was asked of fal.
 
     Raises NotFound, RoleForbidden (finance reads, it does not cancel) JobEnded (succeeded or
@@ -44,7 +45,7 @@ async def cancel_job(rooms: Rooms, caller: Caller, job_id: UUID) -> tuple[int, s
     unknown: CommitUnknown | None = None
     for _ in range(_TRIES):
         try:
-            done = await _try_to_cancel(rooms, caller, job_id)
+            done = await _try_to_cancel(rooms, caller, job_id, grant)
         except CommitUnknown as lost:
             unknown = lost  # the next try looks what became of it
             continue
@@ -57,13 +58,14 @@ async def cancel_job(rooms: Rooms, caller: Caller, job_id: UUID) -> tuple[int, s
     raise unknown or Unavailable("The job keeps moving just now. Send the same request again in a moment.")
 
 
-async def _try_to_cancel(rooms: Rooms, caller: Caller, job_id: UUID) -> tuple[int, str] | None:
+async def _try_to_cancel(rooms: Rooms, caller: Caller, job_id: UUID, grant: Grant | None) -> tuple[int, str] | None:
     """None: it has moved meanwhile, so look again."""
     async with rooms.wiring.db.plain() as plain:
         row = await plain.fetchrow(_LOOK, job_id, caller.user_id, caller.role, caller.team_id)
-    if row is None:
+    is_own = row is not None and row["user_id"] == caller.user_id
+    if row is None or (grant and not grant.shows(job_id, is_own=is_own, end_user=row["end_user"])):
         raise NotFound(NOT_FOUND_DETAIL)
-    if caller.role == "finance" and row["user_id"] != caller.user_id:
+    if caller.role == "finance" and not is_own:
         raise RoleForbidden(("lead", "admin"), "Finance reads jobs of all and cancels its own only.")
     if row["status"] == "canceled":
         return 200, row["body"]

@@ -1,6 +1,8 @@
 """Why jobs end: the ending of each cause, and the `error` that tells the caller."""
 
 from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -10,8 +12,12 @@ from app.ids import first_id
 from app.jobs.charges import charge_failure, charge_success, void
 from app.jobs.claims import Claimed, Followed
 from app.jobs.ending import Ending
+from app.jobs.replies import failure_reply, success_reply
 from app.jobs.states import AT_FAL, BEFORE_ANSWER, QUEUED
 from app.wiring import Wiring
+
+_CLOCKS_APART: Final = timedelta(seconds=2)  # fal's from ours: what it lets go of so early is not sent anew
+_NOT_STARTED: Final = "Request timed out before it started"
 
 
 def error_json(
@@ -47,8 +53,8 @@ def fal_error_json(error: FalError) -> str:
     )
 
 
-def succeeded(job: Claimed, result: Succeeded) -> Ending:
-    """The model made it."""
+def succeeded(job: Claimed, result: Succeeded, inference_seconds: float | None = None) -> Ending:
+    """The model made it, in so many seconds."""
     return Ending(
         job_id=job.job_id,
         was=AT_FAL,
@@ -56,6 +62,8 @@ def succeeded(job: Claimed, result: Succeeded) -> Ending:
         status="succeeded",
         charge=charge_success(result.billable),
         output=to_json(result.output).decode(),
+        fal_reply=success_reply(result.billable),
+        inference_seconds=inference_seconds,
     )
 
 
@@ -64,7 +72,7 @@ def old_before(wiring: Wiring) -> datetime:
     return wiring.clock() - timedelta(seconds=wiring.settings.job_deadline_seconds)
 
 
-def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
+def failed(job: Followed, result: Failed, *, old_before: datetime, inference_seconds: float | None = None) -> Ending:
     """The model's own error, or a cancel that fal has carried out: the caller's, or ours of a job past its deadline.
 
     Ours may be of a job made before `old_before` (JOB_DEADLINE_SECONDS ago). Its age tells, since a crash or a restored
@@ -74,11 +82,11 @@ def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
     is_canceled = result.canceled or (has_asked and result.error.code == CLIENT_CLOSED)
     ours = not has_asked and (job.job_id < first_id(old_before) or job.attempt_outcome == "deadline")
     if ours and result.error.code == CLIENT_CLOSED:
-        status, error = "failed", _past_its_deadline(result.error)
+        status, error, reply = "failed", _past_its_deadline(result.error), None
     elif is_canceled:
-        status, error = "canceled", _canceled_at_fal(result.error)
+        status, error, reply = "canceled", _canceled_at_fal(result.error), failure_reply(result.error)
     else:
-        status, error = "failed", fal_error_json(result.error)
+        status, error, reply = "failed", fal_error_json(result.error), failure_reply(result.error)
     return Ending(
         job_id=job.job_id,
         was=AT_FAL,
@@ -86,6 +94,8 @@ def failed(job: Followed, result: Failed, *, old_before: datetime) -> Ending:
         status=status,
         charge=charge_failure(result),
         error=error,
+        fal_reply=reply,
+        inference_seconds=inference_seconds,
     )
 
 
@@ -115,6 +125,7 @@ def refused(job: Claimed, error: FalError) -> Ending:
         status="failed",
         charge=void("fal refused it: nothing was made"),
         error=fal_error_json(error),
+        fal_reply=failure_reply(error),
     )
 
 
@@ -148,6 +159,34 @@ def overdue(job_id: UUID) -> Ending:
             detail="fal took no job for too long. Nothing was charged; ask again.",
             retryable=True,
         ),
+    )
+
+
+def has_waited_as_asked(job: Followed, *, now: datetime) -> bool:
+    """Whether fal's letting go of it is the start deadline that its caller asked for, and nobody has cancelled it."""
+    if job.start_seconds is None or job.cancel_requested_at is not None:
+        return False
+    return job.job_id < first_id(now - timedelta(seconds=job.start_seconds) + _CLOCKS_APART)
+
+
+def not_started(job_id: UUID, *, was: frozenset[str], attempt_id: UUID | None) -> Ending:
+    """It did not start in the time that its caller gave it: as fal itself says it (FAL.md 1.7, 2.3)."""
+    headers = {"x-fal-error-type": "request_timeout", "x-fal-request-timeout-type": "user"}
+    body = {"detail": _NOT_STARTED, "error_type": "request_timeout"}
+    return Ending(
+        job_id=job_id,
+        was=was,
+        attempt_id=attempt_id,
+        status="failed",
+        charge=void("it did not start in the time that its caller gave it"),
+        error=error_json(
+            code="request-timeout",
+            title="Request timeout",
+            detail=f"{_NOT_STARTED}: the start deadline was the caller's own.",
+            fal_status=HTTPStatus.GATEWAY_TIMEOUT,
+            fal_type="request_timeout",
+        ),
+        fal_reply=to_json({"status": HTTPStatus.GATEWAY_TIMEOUT, "headers": headers, "body": body}).decode(),
     )
 
 

@@ -11,6 +11,8 @@ from app.fal import RequestRef
 from app.jobs.release import RELEASE_LOCK, choose, take_turns
 
 LONGEST_INTERVAL_SECONDS: Final = 15.0
+LEAST_START_SECONDS: Final = 2
+"""fal takes no start deadline of a second or less (FAL.md 1.7)."""
 UNCONFIRMED_EVERY_SECONDS: Final = 60.0
 """How often fal is asked about an `unconfirmed` job that it has an id for."""
 
@@ -27,10 +29,11 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToSend(Claimed):
-    """A job to send; `input` is what fal gets, as JSON text."""
+    """A job to send; `input` is what fal gets, as JSON text, `start_seconds` the start deadline it is sent with."""
 
     endpoint: str
     input: str
+    start_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,8 @@ class Followed(Claimed):
     fal_key_id: str
     attempt_outcome: str | None
     ref: RequestRef | None
+    start_seconds: float | None
+    """The start deadline that its caller asked for, from when the job was made."""
     is_told: bool
     """Whether a webhook of its attempt is kept."""
 
@@ -71,11 +76,17 @@ WITH locked AS MATERIALIZED ({locked}
     UPDATE jobs j SET status = 'submitting', attempt_id = gen_random_uuid(), version = j.version + 1,
            queue_position = NULL, estimated_start_at = NULL, next_check_at = now() + make_interval(secs => $2)
     FROM due WHERE j.id = due.id RETURNING j.*
+), timed AS (
+    SELECT c.*, least($5::int, CASE WHEN c.start_seconds IS NOT NULL THEN ceil(greatest({LEAST_START_SECONDS},
+               extract(epoch FROM c.created_at - $6::timestamptz) + c.start_seconds)) END)::int AS sent_seconds
+    FROM c
 ), made AS (
-    INSERT INTO attempts (id, job_id, sent_at, fal_key_id, start_seconds) SELECT attempt_id, id, now(), $3, $5 FROM c
+    INSERT INTO attempts (id, job_id, sent_at, fal_key_id, start_seconds)
+    SELECT attempt_id, id, now(), $3, sent_seconds FROM timed
 )
-SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.endpoint, coalesce(p.input, c.input)::text AS input
-FROM c LEFT JOIN payloads p ON p.job_id = c.id
+SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.endpoint, coalesce(p.input, c.input)::text AS input,
+       c.sent_seconds
+FROM timed c LEFT JOIN payloads p ON p.job_id = c.id
 """  # noqa: S608  ours
 
 
@@ -96,8 +107,8 @@ WITH due AS MATERIALIZED (
     FROM due WHERE j.id = due.id RETURNING j.*
 )
 SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.status, c.gone_at, c.submitted_at, c.started_at,
-       c.queue_position, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path, a.cancel_path,
-       EXISTS (SELECT FROM fal_webhooks w WHERE w.attempt_id = a.id) AS is_told
+       c.queue_position, c.start_seconds, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path,
+       a.cancel_path, EXISTS (SELECT FROM fal_webhooks w WHERE w.attempt_id = a.id) AS is_told
 FROM c JOIN attempts a ON a.id = c.attempt_id
 """
 
@@ -110,16 +121,19 @@ async def claim_queued(
     fal_key_id: str,
     most_bytes: int,
     start_seconds: int,
+    now: datetime,
     concurrency: int | None = None,
 ) -> tuple[list[ToSend], float | None]:
     """Take jobs to send: `submitting`, with their attempts' rows.
 
     Oldest due first; with `concurrency` as many as fal has free slots, by the rule of `release`.
 
+    Each is sent with a start deadline of `start_seconds`, or of what is left at `now` of the one its caller asked for.
+
     Also returns a moment of `time.monotonic()` before they were committed, or None when nobody knows whether they
     were: then none may be sent.
     """
-    given = lease_seconds, fal_key_id, most_bytes, start_seconds
+    given = lease_seconds, fal_key_id, most_bytes, start_seconds, now
     claimed: list[ToSend] = []
     before_commit: float | None = None
     try:
@@ -132,7 +146,7 @@ async def claim_queued(
                 taken = {row["id"] for row in rows}
                 if taken:
                     await take_turns(plain, [job_id for job_id in picked if job_id in taken])
-            claimed = [ToSend(**_claimed(row), endpoint=row["endpoint"], input=row["input"]) for row in rows]
+            claimed = [_to_send(row) for row in rows]
             before_commit = time.monotonic()
     except CommitUnknown:
         before_commit = None
@@ -160,10 +174,15 @@ async def claim_followed(db: Database, most: int, *, poll_seconds: float) -> lis
             fal_key_id=row["fal_key_id"],
             attempt_outcome=row["outcome"],
             ref=_ref(row) if row["fal_request_id"] else None,
+            start_seconds=row["start_seconds"],
             is_told=row["is_told"],
         )
         for row in rows
     ]
+
+
+def _to_send(row: Any) -> ToSend:
+    return ToSend(**_claimed(row), endpoint=row["endpoint"], input=row["input"], start_seconds=row["sent_seconds"])
 
 
 def _claimed(row: Any) -> dict[str, Any]:

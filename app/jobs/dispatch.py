@@ -83,6 +83,7 @@ class Dispatcher:
             fal_key_id=self._wiring.fal.key_id,
             most_bytes=room,
             start_seconds=self._wiring.settings.start_seconds,
+            now=self._wiring.clock(),
             concurrency=self._wiring.settings.fal_concurrency,
         )
         if before_commit is None:
@@ -140,7 +141,7 @@ class Dispatcher:
         outcome = await self._wiring.fal.submit(
             job.endpoint,
             json.loads(job.input),
-            start_seconds=self._wiring.settings.start_seconds,
+            start_seconds=job.start_seconds,
             webhook_url=url_for_fal(self._wiring.settings, job.attempt_id),
             send_by=send_by,
         )

@@ -10,10 +10,12 @@ from uuid import UUID
 from app.db import CommitUnknown, Plain
 from app.deliveries.outbox import sql_store_deliveries, store_deliveries
 from app.ids import show
+from app.jobs.fal_webhook import FAL_JSON
 from app.jobs.group import Group
 from app.jobs.wire import JOB_JSON
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
+from app.outputs.rows import keep_outputs
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.end")
@@ -23,7 +25,8 @@ log = logging.getLogger("falgate.end")
 class Ending:
     """How a job ends, if it still stands where whoever says so believes: in one of `was`, on this attempt.
 
-    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end.
+    `charge` says what becomes of its hold; `is_cancel` that its caller asked for this end; `fal_reply` (`replies`) and
+    `inference_seconds` are what callers of fal's own protocol are told beside it.
     """
 
     job_id: UUID
@@ -34,6 +37,8 @@ class Ending:
     output: str | None = None
     error: str | None = None
     is_cancel: bool = False
+    fal_reply: str | None = None
+    inference_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,9 @@ j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_
 j.tags::text AS tags"""
 """What `held_of` reads of a row `j` of jobs."""
 
+FAL_KEEPS_DAYS: Final = 7
+"""At least, unless the account says otherwise (FAL.md 5)."""
+
 _WINDOWS: Final = "SELECT DISTINCT unnest(quota_usage_ids) AS id FROM jobs WHERE id = ANY($1)"
 _END: Final = f"""
 WITH mine AS MATERIALIZED (
@@ -56,11 +64,13 @@ WITH mine AS MATERIALIZED (
 )
 UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::json, finished_at = $7,
        next_check_at = NULL, held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL,
-       gone_at = NULL, estimated_start_at = NULL,
+       gone_at = NULL, estimated_start_at = NULL, fal_reply = e.fal_reply::json,
+       inference_seconds = e.inference_seconds,
+       expires_at = CASE WHEN e.status = 'succeeded' THEN $7::timestamptz + make_interval(days => $11) END,
        cancel_requested_at = CASE WHEN e.is_cancel THEN coalesce(j.cancel_requested_at, $7)
                                   ELSE j.cancel_requested_at END
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[])
-         AS e (id, was, attempt_id, status, output, error, is_cancel)
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[], $9::text[],
+            $10::float8[]) AS e (id, was, attempt_id, status, output, error, is_cancel, fal_reply, inference_seconds)
 JOIN mine ON mine.id = e.id
 WHERE j.id = e.id AND j.finished_at IS NULL AND j.status = ANY (string_to_array(e.was, ' '))
   AND j.attempt_id IS NOT DISTINCT FROM e.attempt_id
@@ -73,7 +83,7 @@ UPDATE jobs j SET charged_usd = s.usd FROM (
     WHERE job_id = ANY($1) AND kind IN ('settle', 'overage', 'adjustment') GROUP BY job_id
 ) s WHERE j.id = s.job_id
 """
-_TELL: Final = sql_store_deliveries(JOB_JSON)
+_TELL: Final = sql_store_deliveries(JOB_JSON, fal_json=FAL_JSON)
 _FORGET: Final = """
 WITH input AS (DELETE FROM payloads WHERE job_id = ANY($1)) DELETE FROM fal_webhooks WHERE job_id = ANY($1)
 """
@@ -133,6 +143,9 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         [ending.error for ending in endings],
         now,
         [ending.is_cancel for ending in endings],
+        [ending.fal_reply for ending in endings],
+        [ending.inference_seconds for ending in endings],
+        min(FAL_KEEPS_DAYS, wiring.settings.payload_days),
     )
     by_id = {ending.job_id: ending for ending in endings}
     resolved = [(held, by_id[held.job_id].charge(held)) for held in map(held_of, rows)]
@@ -141,6 +154,8 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         await resolve_holds(plain, resolved, windows=windows, now=now, zone=wiring.settings.zone)
         await plain.execute(_CHARGED, ended)
         await plain.execute(_FORGET, ended)
+        if wiring.output_store is not None:
+            await keep_outputs(plain, ended)
     urls = {row["id"]: row["webhook_url"] for row in rows if row["webhook_url"] is not None}
     if urls:
         await store_deliveries(plain, _TELL, urls, now=now)

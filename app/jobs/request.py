@@ -3,28 +3,31 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, create_model
 from pydantic_core import to_json
 from starlette.requests import Request
 
 from app.catalogue.endpoint import Category, Endpoint, Input
-from app.catalogue.fields import NO_NUL, show_image
+from app.catalogue.fields import NO_NUL, images_below, show_image
 from app.catalogue.registry import Catalogue
-from app.deliveries.targets import LONGEST_URL, refusal_of
 from app.http import parse_json, require_json_type
+from app.outward.targets import LONGEST_URL, refusal_of
 from app.problems import InvalidInput, input_faults
 from app.settings import Settings
+from app.tokens import Grant
 
 DEFAULT_MODEL: Final = "kling-2.1-master"
 LONGEST_WAIT_SECONDS: Final = 300
 _BARE_WAIT_SECONDS: Final = 60
 _PARSE_BESIDE_BYTES: Final = 200_000  # an image's base64 takes milliseconds: not on the event loop
+
+Read = TypeVar("Read")
 
 _TAG_NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
 
@@ -48,6 +51,10 @@ def _few(value: object) -> object:
     return value
 
 
+EndUser = Annotated[str, Field(min_length=1, max_length=128), NO_NUL]
+"""The caller's own name for its visitor."""
+
+
 class Ours(Input):
     """The fields of a submit that are falgate's own, beside fal's."""
 
@@ -61,7 +68,7 @@ class Ours(Input):
         ),
     ] = Field(default_factory=dict)
     end_user: Annotated[
-        Annotated[str, Field(min_length=1, max_length=128), NO_NUL] | None,
+        EndUser | None,
         Field(description="Your own name for your visitor."),
     ] = None
     webhook_url: Annotated[
@@ -81,7 +88,10 @@ def body_type(endpoint: Endpoint) -> type[Ours]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A submit whose every field is right. `given` is fal's input with defaults filled in, as it is shown."""
+    """A submit whose every field is right. `given` is fal's input with defaults filled in, as it is shown.
+
+    `webhook_shape` is `fal` for a webhook as fal would send it; `start_seconds` is the caller's own start deadline.
+    """
 
     secret_hash: bytes
     endpoint: Endpoint
@@ -94,21 +104,30 @@ class Submission:
     fingerprint: bytes
     wait_seconds: int | None
     webhook_url: str | None = None
+    webhook_shape: str | None = None
+    start_seconds: float | None = None
 
 
 async def read_submission(
-    request: Request, category: Category, *, secret_hash: bytes, catalogue: Catalogue, settings: Settings
+    request: Request,
+    category: Category,
+    *,
+    secret_hash: bytes,
+    grant: Grant | None = None,
+    catalogue: Catalogue,
+    settings: Settings,
 ) -> Submission:
-    """Raises NotJson, BodyTooLarge (from the body's limit) or InvalidInput."""
+    """Raises NotJson, BodyTooLarge (from the body's limit) or InvalidInput.
+
+    The end user of a token's grant stands on the submission, and its idempotency keys are that end user's own.
+    """
     require_json_type(request.headers.get("content-type"))
     body = await request.body()
     faults: list[dict[str, str]] = []
-    key = _idempotency_key(request, faults)
+    end_user = grant.end_user if grant else None
+    key = read_idempotency_key(request, faults)
     wait_seconds = read_wait(request, faults)
-    if len(body) > _PARSE_BESIDE_BYTES:
-        parsed = await asyncio.to_thread(_read_body, body, category, catalogue, settings, faults)
-    else:
-        parsed = _read_body(body, category, catalogue, settings, faults)
+    parsed = await read_beside(body, lambda: _read_body(body, end_user, category, catalogue, settings, faults))
     if faults or parsed is None:
         raise InvalidInput(faults)
     endpoint, fields, shown, payload = parsed
@@ -121,32 +140,58 @@ async def read_submission(
         end_user=fields.end_user,
         webhook_url=fields.webhook_url,
         seconds=endpoint.seconds(fields),
-        idempotency_key=key,
-        fingerprint=_fingerprint(endpoint, shown, fields),
+        idempotency_key=key_within(end_user, key),
+        fingerprint=fingerprint(endpoint, shown, fields),
         wait_seconds=wait_seconds,
     )
 
 
+async def read_beside(body: bytes, read: Callable[[], Read]) -> Read:
+    """Call `read`, and not on the event loop where the body that it looks at is large."""
+    return await asyncio.to_thread(read) if len(body) > _PARSE_BESIDE_BYTES else read()
+
+
+def key_within(end_user: str | None, key: str | None) -> str | None:
+    """What an idempotency key is stored as: of a token's end user so that no other one's, nor the key's, is met."""
+    return key if key is None or end_user is None else f"«{end_user}» {key}"
+
+
 def _read_body(
-    body: bytes, category: Category, catalogue: Catalogue, settings: Settings, faults: list[dict[str, str]]
+    body: bytes,
+    end_user: str | None,
+    category: Category,
+    catalogue: Catalogue,
+    settings: Settings,
+    faults: list[dict[str, str]],
 ) -> tuple[Endpoint, Ours, dict[str, Any], str | None] | None:
     data = parse_json(body)
     if not isinstance(data, dict):
         faults.append({"pointer": "", "detail": "the body must be a JSON object"})
         return None
-    faults += _faults_of_webhook(data.get("webhook_url"), settings)
+    if end_user is not None and data.get("end_user") is None:
+        data["end_user"] = end_user
+    elif end_user is not None and data["end_user"] != end_user:
+        faults.append({"pointer": "/end_user", "detail": "must be the one that this token was made for, or left out"})
+    refusal = refusal_of_webhook(data.get("webhook_url"), settings)
+    faults += [{"pointer": "/webhook_url", "detail": refusal}] if refusal else []
     endpoint = _endpoint(data, category, catalogue, faults)
     if endpoint is None:
         faults += _faults_of_ours(data)
         return None
     try:
-        fields = body_type(endpoint).model_validate(data)
+        context = images_below(settings.fal_rest_url, settings.fal_queue_url)
+        fields = body_type(endpoint).model_validate(data, context=context)
     except ValidationError as error:
         faults += input_faults(error.errors(include_url=False, include_input=False))
         return None
+    return endpoint, fields, *as_given(endpoint, fields)
+
+
+def as_given(endpoint: Endpoint, fields: Input) -> tuple[dict[str, Any], str | None]:
+    """fal's input as it is shown, and as it is sent, as JSON text, where an image makes that something else."""
     sent = {name: getattr(fields, name) for name in endpoint.input.model_fields}
     shown = {name: show_image(value) if name in endpoint.image_fields else value for name, value in sent.items()}
-    return endpoint, fields, shown, (to_json(sent).decode() if sent != shown else None)
+    return shown, (to_json(sent).decode() if sent != shown else None)
 
 
 def _endpoint(data: Any, category: Category, catalogue: Catalogue, faults: list[dict[str, str]]) -> Endpoint | None:
@@ -158,14 +203,13 @@ def _endpoint(data: Any, category: Category, catalogue: Catalogue, faults: list[
     return endpoint
 
 
-def _faults_of_webhook(url: Any, settings: Settings) -> list[dict[str, str]]:
+def refusal_of_webhook(url: Any, settings: Settings) -> str | None:
     """What this gateway has against a URL; whether it is a text of a right length, the body's type says."""
     if not isinstance(url, str) or len(url) > LONGEST_URL:
-        return []
-    detail = refusal_of(url, allow_private=settings.webhook_allow_private)
+        return None
     if settings.secret_key is None:
-        detail = "this gateway sends no webhooks: whoever runs it must set SECRET_KEY first"
-    return [] if detail is None else [{"pointer": "/webhook_url", "detail": detail}]
+        return "this gateway sends no webhooks: whoever runs it must set SECRET_KEY first"
+    return refusal_of(url, allow_private=settings.webhook_allow_private)
 
 
 def _faults_of_ours(data: Any) -> list[dict[str, str]]:
@@ -177,15 +221,17 @@ def _faults_of_ours(data: Any) -> list[dict[str, str]]:
     return []
 
 
-def _fingerprint(endpoint: Endpoint, shown: Mapping[str, Any], fields: Ours) -> bytes:
-    """Equal for two requests that ask for the same: same endpoint, input, tags, end user and webhook."""
-    asked = [endpoint.id, sorted(shown.items()), sorted(fields.tags.items()), fields.end_user]
+def fingerprint(endpoint: Endpoint, shown: Mapping[str, Any], fields: Ours, *more: object) -> bytes:
+    """Equal for two requests that ask for the same: same endpoint, input, tags, end user, webhook, and `more`."""
+    asked: list[object] = [endpoint.id, sorted(shown.items()), sorted(fields.tags.items()), fields.end_user]
     if fields.webhook_url is not None:  # without one it is what earlier releases wrote
         asked.append(fields.webhook_url)
+    asked += more
     return hashlib.sha256(to_json(asked)).digest()
 
 
-def _idempotency_key(request: Request, faults: list[dict[str, str]]) -> str | None:
+def read_idempotency_key(request: Request, faults: list[dict[str, str]]) -> str | None:
+    """The header of that name, at most one."""
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None

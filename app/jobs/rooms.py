@@ -17,7 +17,12 @@ from app.jobs.balance import BalanceWatch
 from app.jobs.dispatch import Dispatcher, lease_seconds
 from app.jobs.ended import fold_ended
 from app.jobs.ending import Endings
+from app.jobs.fal_copies import FalCopies
+from app.jobs.forgetting import Forgetting
+from app.jobs.glance import Glances
 from app.jobs.hub import Hub
+from app.jobs.links import Links
+from app.jobs.log_reading import LogReader
 from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
 from app.jobs.read import Reader
@@ -29,6 +34,7 @@ from app.jobs.submit import Submits
 from app.jobs.track import Tracker
 from app.jobs.upstream import Upstream
 from app.loop import Loop
+from app.outputs.archive import Archive
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.jobs")
@@ -46,7 +52,11 @@ class Rooms:
         self.wiring = wiring
         self.last_used = last_used
         self.hub = Hub(wiring.db)
-        self.reader = Reader(wiring.db, last_used)
+        self.log_reader = LogReader(wiring.db)
+        self.glances = Glances(wiring.db, last_used)
+        self.links = Links(wiring.tokens, public_url=wiring.settings.public_url)
+        self.reader = Reader(wiring.db, last_used, self.links)
+        self.archive = Archive(wiring)
         self.sender = Sender(wiring)
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
@@ -61,6 +71,8 @@ class Rooms:
         self.balance = BalanceWatch(wiring)
         self.lost = LostAnswers(wiring, self.hub, self.endings)
         self.seats = Seats()
+        self.fal_copies = FalCopies(wiring)
+        self.forgetting = Forgetting(wiring, self.fal_copies)
         self.stopping = asyncio.Event()
         self._stop_by = 0.0
         self._housekeeping = Loop("housekeeping", self._keep_house, places=1, rest_seconds=1.0)
@@ -85,7 +97,9 @@ class Rooms:
     def _loops(self) -> list[Loop]:
         telling = [self.sender.loop, self.sender.slow_loop]
         helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
-        return [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop, *telling, *helping]
+        keeping = [self.archive.loop, self.forgetting.loop, self.fal_copies.loop]
+        following = [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop]
+        return [*following, *telling, *helping, *keeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

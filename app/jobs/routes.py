@@ -1,22 +1,23 @@
 """The jobs' routes: what is asked of a job over HTTP, and nothing else."""
 
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from app import logs
-from app.accounts.access import Admin, Calling
-from app.accounts.callers import KeyUnknown, credentials, find_caller
+from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_live
+from app.accounts.callers import Credential
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
 from app.ids import parse, show
 from app.jobs.accept import Accepted
 from app.jobs.cancel import cancel_job
+from app.jobs.erase import erase_payload
 from app.jobs.estimate import estimate
 from app.jobs.listing import Entry, JobFilter, list_entries, list_jobs
 from app.jobs.reach import NOT_FOUND_DETAIL
-from app.jobs.read import Asked, Seen
+from app.jobs.read import Seen
 from app.jobs.request import Submission, read_submission, read_wait
 from app.jobs.resolve import Resolution, resolve_job
 from app.jobs.rooms import InRooms, Rooms, rooms_of
@@ -25,59 +26,52 @@ from app.jobs.schema import (
     ESTIMATED,
     FILTERS,
     JOB_ID,
+    KEY_OR_TOKEN,
     LAST_EVENT_ID,
     LISTED,
     STREAMED,
     SUBMIT,
+    TOKEN_IN_QUERY,
     WAIT,
     answers_job,
 )
 from app.jobs.seats import SeatedResponse
-from app.jobs.wait import stream_events, wait_until_ended
-from app.problems import InvalidInput, NotFound, Problem, responses
+from app.jobs.wait import asked_now, stream_events, wait_until_ended
+from app.problems import InvalidInput, NotFound, responses
 from app.wiring import Wired
 
 plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
-_READ_UNASKED_BYTES: Final = 100_000
 
-
-async def _submission(request: Request, rooms: Rooms, category: Category, secret_hash: bytes) -> Submission:
-    """What is asked for, or what is wrong with it; but whoever has no key hears that instead."""
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
-        await _require_key(rooms, secret_hash)  # a stranger's images are not taken into memory
-    try:
-        return await read_submission(
+async def _submission(request: Request, rooms: Rooms, category: Category, credential: Credential) -> Submission:
+    return await read_for_known(
+        request,
+        rooms.wiring,
+        credential,
+        lambda: read_submission(
             request,
             category,
-            secret_hash=secret_hash,
+            secret_hash=credential.secret_hash,
+            grant=credential.grant,
             catalogue=rooms.wiring.catalogue,
             settings=rooms.wiring.settings,
-        )
-    except Problem:
-        await _require_key(rooms, secret_hash)
-        raise
-
-
-async def _require_key(rooms: Rooms, secret_hash: bytes) -> None:
-    async with rooms.wiring.db.reading() as tx:
-        if await find_caller(tx, secret_hash, now=rooms.wiring.clock()) is None:
-            raise KeyUnknown
+        ),
+    )
 
 
 def _submit_route(category: Category) -> None:
     async def submit(request: Request) -> Response:
         rooms = rooms_of(request)
-        secret_hash = _secret_hash(request, rooms)
-        submission = await _submission(request, rooms, category, secret_hash)
+        credential = credential_of(request, rooms.wiring)
+        credential.require_submit()
+        submission = await _submission(request, rooms, category, credential)
         if submission.wait_seconds is None:
-            return await answer(request, rooms, secret_hash, submission)
-        with rooms.seats.taken(secret_hash):
-            return await answer(request, rooms, secret_hash, submission)
+            return await answer(request, rooms, credential, submission)
+        with rooms.seats.taken(credential):
+            return await answer(request, rooms, credential, submission)
 
-    async def answer(request: Request, rooms: Rooms, secret_hash: bytes, submission: Submission) -> Response:
+    async def answer(request: Request, rooms: Rooms, credential: Credential, submission: Submission) -> Response:
         outcome = await rooms.submits.submit(submission)
         logs.job_id.set(show("job", outcome.job_id))
         headers = {
@@ -91,7 +85,7 @@ def _submit_route(category: Category) -> None:
         seconds = submission.wait_seconds or 0
         if seconds:
             _waits(request)
-        seen = await wait_until_ended(rooms, secret_hash, outcome.job_id, seconds=seconds)
+        seen = await wait_until_ended(rooms, credential, outcome.job_id, seconds=seconds)
         if not seen.is_ended:
             return json_response(seen.body, status=202, headers=headers)
         del headers["Retry-After"]
@@ -101,7 +95,9 @@ def _submit_route(category: Category) -> None:
 
     async def estimate_cost(request: Request) -> dict[str, Any]:
         rooms = rooms_of(request)
-        submission = await _submission(request, rooms, category, _secret_hash(request, rooms))
+        credential = credential_of(request, rooms.wiring)
+        credential.require_submit()
+        submission = await _submission(request, rooms, category, credential)
         return await estimate(rooms.wiring, submission)
 
     noun = category.replace("-", "_")
@@ -115,7 +111,7 @@ def _submit_route(category: Category) -> None:
         description=SUBMIT,
         responses=answers_job({202: "Accepted.", 200: "It ended while you waited, or had ended before."})
         | responses(401, 402, 403, 413, 415, 422, 429, 503),
-        openapi_extra={"x-category": category, "security": [{"key": []}]},
+        openapi_extra={"x-category": category, "security": KEY_OR_TOKEN},
     )
     router.add_api_route(
         f"/v1/{category}/estimate",
@@ -125,7 +121,7 @@ def _submit_route(category: Category) -> None:
         summary=f"What it would cost ({category})",
         description=ESTIMATE,
         responses=ESTIMATED | responses(401, 403, 413, 415, 422, 503),
-        openapi_extra={"x-category": category, "security": [{"key": []}]},
+        openapi_extra={"x-category": category, "security": KEY_OR_TOKEN},
     )
 
 
@@ -138,45 +134,36 @@ _submit_route("image-to-video")
     operation_id="get_job",
     summary="Read a job",
     responses=answers_job({200: "The job."}) | responses(401, 403, 404, 422, 429, 503),
-    openapi_extra={"parameters": [JOB_ID, WAIT], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID, WAIT], "security": KEY_OR_TOKEN},
 )
 async def get_job(request: Request) -> Response:
     """The job as it is now; with `Prefer: wait=N`, when it has ended or after N seconds."""
     rooms = rooms_of(request)
-    secret_hash = _secret_hash(request, rooms)
     job_id = _about(parse("job", request.path_params["id"]))
+    credential = credential_of(request, rooms.wiring, job_id=job_id)
     if "prefer" in request.headers:
-        return await _get_waiting(request, rooms, secret_hash, job_id)
-    seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+        return await _get_waiting(request, rooms, credential, job_id)
+    seen = await rooms.reader.read(asked_now(rooms, credential, job_id))
     return json_response(seen.body)
 
 
-async def _get_waiting(request: Request, rooms: Rooms, secret_hash: bytes, job_id: UUID | None) -> Response:
+async def _get_waiting(request: Request, rooms: Rooms, credential: Credential, job_id: UUID | None) -> Response:
     faults: list[dict[str, str]] = []
     wait_seconds = read_wait(request, faults)
     if faults:
-        await _require_key(rooms, secret_hash)
+        await require_live(rooms.wiring, credential)
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
-        return json_response((await rooms.reader.read(_asked(rooms, secret_hash, job_id))).body)
+        return json_response((await rooms.reader.read(asked_now(rooms, credential, job_id))).body)
     _waits(request)
-    with rooms.seats.taken(secret_hash):
-        seen = await wait_until_ended(rooms, secret_hash, job_id, seconds=wait_seconds)
+    with rooms.seats.taken(credential):
+        seen = await wait_until_ended(rooms, credential, job_id, seconds=wait_seconds)
     return json_response(seen.body, headers=_applied(seen, wait_seconds))
 
 
 def _waits(request: Request) -> None:
     """It takes as long as its caller wants: no figure of how quick we are."""
     request.scope["is_waiting"] = True
-
-
-def _secret_hash(request: Request, rooms: Rooms) -> bytes:
-    return credentials(request.scope["headers"], admin_key=rooms.wiring.settings.admin_key)
-
-
-def _asked(rooms: Rooms, secret_hash: bytes, job_id: UUID | None) -> Asked:
-    """What cannot be an id is asked for all the same: whoever has no key must not learn what an id looks like."""
-    return Asked(secret_hash, job_id or UUID(int=0), rooms.wiring.clock())
 
 
 def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
@@ -188,21 +175,24 @@ def _applied(seen: Seen, wait_seconds: int) -> dict[str, str]:
     operation_id="stream_job_events",
     summary="Follow a job",
     responses=STREAMED | responses(401, 403, 404, 422, 429, 503),
-    openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID, LAST_EVENT_ID, TOKEN_IN_QUERY], "security": KEY_OR_TOKEN},
 )
 async def get_events(request: Request) -> Response:
-    """The job at once, then at each change; closed after its end. A comment every 15 s keeps the stream open."""
+    """The job at once, then at each change, and what its model writes; closed after its end.
+
+    A comment every 15 s keeps the stream open.
+    """
     rooms = rooms_of(request)
-    secret_hash = _secret_hash(request, rooms)
     job_id = _about(parse("job", request.path_params["id"]))
-    seen = await rooms.reader.read(_asked(rooms, secret_hash, job_id))
+    credential = credential_of(request, rooms.wiring, job_id=job_id, in_query=True)
+    seen = await rooms.reader.read(asked_now(rooms, credential, job_id))
     if job_id is None:
         raise NotFound(NOT_FOUND_DETAIL)
     if seen.is_ended and request.headers.get("last-event-id") == str(seen.version):
         return Response(status_code=204)
-    events = stream_events(rooms, secret_hash, job_id, seen)
+    events = stream_events(rooms, credential, job_id, seen)
     headers = {"X-Accel-Buffering": "no"}
-    return SeatedResponse(events, seats=rooms.seats, secret_hash=secret_hash, headers=headers)
+    return SeatedResponse(events, seats=rooms.seats, credential=credential, headers=headers)
 
 
 @plain.post("/webhooks/fal/{attempt}", include_in_schema=False)  # noqa: FAST003
@@ -220,11 +210,12 @@ async def receive_webhook(request: Request) -> Response:
     responses=LISTED | responses(401, 403, 422, 503),
     openapi_extra={"parameters": FILTERS},
 )
-async def get_jobs(request: Request, caller: Calling, wired: Wired) -> Response:
-    """Newest first: your own; for a lead the team's too; for finance and admin all."""
+async def get_jobs(request: Request, who: Admitting, rooms: InRooms, wired: Wired) -> Response:
+    """Newest first: your own; for a lead the team's too; for finance and admin all. With a token, what that shows."""
     asked = JobFilter(request.query_params.multi_items())
+    link = rooms.links.completing(who.credential, now=wired.clock())
     async with wired.db.plain() as connection:
-        return json_response(await list_jobs(connection, caller, asked))
+        return json_response(await list_jobs(connection, who.caller, asked, grant=who.credential.grant, link=link))
 
 
 @router.post(
@@ -234,9 +225,10 @@ async def get_jobs(request: Request, caller: Calling, wired: Wired) -> Response:
     responses=answers_job({200: "It is canceled.", 202: "fal was asked to cancel it; it may finish all the same."})
     | responses(401, 403, 404, 409, 422, 503),
 )
-async def post_cancel(id: str, caller: Calling, rooms: InRooms) -> Response:  # noqa: A002  the Contract's name
+async def post_cancel(id: str, who: Admitting, rooms: InRooms) -> Response:  # noqa: A002  the Contract's name
     """Free while queued; afterwards fal is asked, and it may finish and be charged all the same."""
-    status, body = await cancel_job(rooms, caller, _job_id(id))
+    who.credential.require_submit()
+    status, body = await cancel_job(rooms, who.caller, _job_id(id), who.credential.grant)
     return json_response(body, status=status)
 
 
@@ -264,6 +256,18 @@ async def get_entries(id: str, caller: Calling, wired: Wired, listing: Listing) 
 async def post_resolve(id: str, resolution: Resolution, actor: Admin, rooms: InRooms) -> Response:  # noqa: A002
     """For admins, when nobody can tell what became of a job: `charge` it, at what is held or you say, or `void` it."""
     return json_response(await resolve_job(rooms, actor, _job_id(id), resolution))
+
+
+@router.delete(
+    "/v1/jobs/{id}/payload",
+    status_code=204,
+    operation_id="erase_job_payload",
+    summary="Erase a job's input and output",
+    responses=responses(401, 403, 404, 409, 422, 503),
+)
+async def delete_payload(id: str, caller: Calling, rooms: InRooms) -> None:  # noqa: A002
+    """For ever, of a job that has ended; its video in the archive too. What it cost stays, and that it was."""
+    await erase_payload(rooms, caller, _job_id(id))
 
 
 def _job_id(text: str) -> UUID:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from app.catalogue.registry import Catalogue
 from app.http import Page
+from app.jobs.log_reading import LogEntry
 from app.jobs.request import DEFAULT_MODEL, LONGEST_WAIT_SECONDS, body_type
 from app.jobs.states import STATUSES
 from app.jobs.wire import BlockingQuota, Estimate, Job
@@ -34,6 +35,14 @@ WAIT: Final = {
     "description": f"`wait=N`: answer when it has ended or N seconds ({LONGEST_WAIT_SECONDS} at most) have passed.",
     "schema": {"type": "string", "examples": ["wait=60"]},
 }
+KEY_OR_TOKEN: Final[list[dict[str, list[str]]]] = [{"key": []}, {"token": []}]
+TOKEN_IN_QUERY: Final = {
+    "name": "token",
+    "in": "query",
+    "required": False,
+    "description": "A token of this one job, where no header can be sent; counts before a header.",
+    "schema": {"type": "string", "pattern": "^ft_[A-Za-z0-9_-]+$"},
+}
 LAST_EVENT_ID: Final = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -43,7 +52,7 @@ LAST_EVENT_ID: Final = {
 }
 _EVENT: Final = {
     "type": "object",
-    "description": "Each event of the stream.",
+    "description": "The job, at once and at each change.",
     "properties": {
         "event": {"type": "string", "const": "job"},
         "id": {"type": "string", "description": "The job's version."},
@@ -55,6 +64,19 @@ _EVENT: Final = {
         "retry": {"type": "integer", "description": "Milliseconds, once, at the beginning."},
     },
     "required": ["event", "id", "data"],
+}
+_LOG_EVENT: Final = {
+    "type": "object",
+    "description": "A line of what the model writes, each once in a stream. It has no `id`: that is the job's version.",
+    "properties": {
+        "event": {"type": "string", "const": "log"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/LogEntry"},
+        },
+    },
+    "required": ["event", "data"],
 }
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
@@ -87,12 +109,46 @@ ESTIMATED: Final[Answers] = {
     200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Estimate"}}}}
 }
 LISTED: Final[Answers] = {200: {"model": Page[Job]}}
+LOGGED: Final[Answers] = {200: {"model": Page[LogEntry]}}
 STREAMED: Final[Answers] = {
     200: {
-        "description": "Server-sent events: `event: job`, `id` the version, `data` the Job.",
-        "content": {"text/event-stream": {"schema": _EVENT}},
+        "description": "Server-sent events: `event: job`, `id` the version, `data` the Job; `event: log`, its log.",
+        "content": {"text/event-stream": {"schema": {"oneOf": [_EVENT, _LOG_EVENT]}}},
     },
     204: {"description": "The job has ended and you have seen its last version."},
+}
+
+
+CONTENT: Final = """
+The bytes of the video: of the copy that this gateway keeps, else as they come from fal. One range at a time can be
+asked for. `content_url` of a Job is this address with a token that lets a player in for an hour.
+
+`?redirect=1`: where the video is, for whoever would rather have it without this gateway in between; a copy in a folder
+of the gateway's is sent all the same.
+"""
+CONTENT_PARAMETERS: Final = [
+    {
+        "name": "Range",
+        "in": "header",
+        "required": False,
+        "description": "One range of bytes; several are answered with the whole.",
+        "schema": {"type": "string", "examples": ["bytes=0-1023"]},
+    },
+    {
+        "name": "If-Range",
+        "in": "header",
+        "required": False,
+        "description": "The `ETag` that the range belongs to: of another video the whole is sent.",
+        "schema": {"type": "string"},
+    },
+    _filter("token", {"type": "string"}, "A token of this job, where no header can be sent."),
+    _filter("redirect", {"type": "string", "enum": ["0", "1"]}),
+]
+_VIDEO: Final = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
+CONTENTS: Final[Answers] = {
+    200: {"description": "The video.", "content": _VIDEO},
+    206: {"description": "The part of it that was asked for.", "content": _VIDEO},
+    302: {"description": "Where it is."},
 }
 
 

@@ -100,6 +100,7 @@ jobs = Table(
         "next_check_at",
         postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
     ),
+    Index("jobs_start_idx", "id", postgresql_where=text("status = 'queued' AND start_seconds IS NOT NULL")),
     Index("jobs_release_idx", "team_id", "user_id", "id", postgresql_where=text("status = 'queued'")),
     Index(
         "jobs_finished_at_idx",
@@ -239,4 +240,13 @@ erasures = Table(
     PrimaryKeyConstraint("fal_request_id", name="erasures_pkey"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="erasures_job_id_fkey"),
     Index("erasures_due_idx", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
+)
+
+forgetting = Table(
+    "forgetting",
+    metadata,
+    Column("only_row", Boolean, nullable=False, server_default=text("true")),
+    Column("through", MOMENT),
+    PrimaryKeyConstraint("only_row", name="forgetting_pkey"),
+    CheckConstraint("only_row", name="forgetting_only_row_check"),
 )

@@ -31,6 +31,7 @@ from app.jobs.doubts import Doubts
 from app.jobs.ending import Endings
 from app.jobs.gone import LIST_EVERY_CHECKS, Forgotten
 from app.jobs.hub import Hub
+from app.jobs.log_keeping import LogKeeper
 from app.jobs.moves import Moves
 from app.jobs.recover import ask_again
 from app.jobs.states import AT_FAL
@@ -57,6 +58,7 @@ class Tracker:
         self._upstream = upstream
         self._moves = Moves(wiring)
         self._doubts = Doubts()
+        self._log = LogKeeper(wiring, hub)
         self._forgotten = Forgotten(wiring, hub, endings)
         self._checking: set[UUID] = set()
         self._again: dict[UUID, Followed] = {}
@@ -111,7 +113,10 @@ class Tracker:
     async def _ask(self, job: Followed, ref: RequestRef) -> None:
         if job.cancel_requested_at is not None and job.attempt_outcome not in _CANCEL_TAKEN:
             await self._ask_to_cancel(job, ref, taken="cancel_asked")
-        match await self._counted("status", self._wiring.fal.status(ref)):
+        asking = self._wiring.fal.status(ref, with_log=self._log.asks_for(job))
+        stands = await self._counted("status", asking)
+        await self._log.keep(job, stands)
+        match stands:
             case Queued(position):
                 await self._saw(job, "submitted", position)
             case InProgress():
@@ -210,9 +215,9 @@ class Tracker:
     async def _read_result(self, job: Followed, ref: RequestRef, completed: Completed) -> None:
         match await self._counted("result", self._wiring.fal.result(ref, completed)):
             case Succeeded() as succeeded:
-                await self._endings.end(causes.succeeded(job, succeeded))
+                await self._endings.end(causes.succeeded(job, succeeded, completed.inference_seconds))
             case Failed() as failed:
-                await self._failed(job, failed)
+                await self._failed(job, failed, completed)
             case NotYet():
                 await self._unconfirm_if_late(job)
             case Gone():
@@ -220,7 +225,7 @@ class Tracker:
             case Trouble() as trouble:
                 await self._slow_down(job, trouble)
 
-    async def _failed(self, job: Followed, failed: Failed) -> None:
+    async def _failed(self, job: Followed, failed: Failed, completed: Completed) -> None:
         """Read it again while it is in doubt; then it ends the job, unless fal only never started it."""
         wait_seconds = self._doubts.wait_seconds(job.attempt_id, failed)
         if wait_seconds:
@@ -229,7 +234,8 @@ class Tracker:
         elif failed.start_deadline:
             await self._requeue(job)
         else:
-            await self._endings.end(causes.failed(job, failed, old_before=causes.old_before(self._wiring)))
+            old_before, seconds = causes.old_before(self._wiring), completed.inference_seconds
+            await self._endings.end(causes.failed(job, failed, old_before=old_before, inference_seconds=seconds))
 
     async def _requeue(self, job: Followed) -> None:
         """Fal let go of it before it started, which is free: it is sent anew, or ends if its caller has cancelled it.
@@ -239,6 +245,9 @@ class Tracker:
         now = self._wiring.clock()
         if await ask_again(self._wiring.db, job, start_seconds=self._wiring.settings.start_seconds):
             self._hub.announce([job.job_id])
+            return
+        if causes.has_waited_as_asked(job, now=now):
+            await self._endings.end(causes.not_started(job.job_id, was=AT_FAL, attempt_id=job.attempt_id))
             return
         if await self._moves.put_back(job, "start_deadline", was=sorted(AT_FAL), after_seconds=1, queued_at=now):
             self._hub.announce([job.job_id])

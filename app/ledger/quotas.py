@@ -61,7 +61,7 @@ class Applied:
     usage_id: UUID | None
 
 
-_APPLYING: Final = """
+SQL_APPLYING: Final = """
 SELECT s.scope, s.subject, q.id, q.scope_id, q.metric, q."window", q.maximum, q.created_at, u.id AS usage_id
 FROM unnest($1::text[], $2::text[], $3::text[]) AS s (scope, scope_id, subject)
 JOIN quotas q ON q.scope = s.scope AND q.scope_id = s.scope_id AND q.deleted_at IS NULL
@@ -71,19 +71,33 @@ LEFT JOIN quota_usage u ON u.quota_id = q.id AND u.subject = s.subject AND u.sta
 """
 
 BySubject = Mapping[tuple[Scope, str], list[Applied]]
+Windows = Mapping[str | None, Window]
 
 
 async def find_applying(plain: Plain, holders: Iterable[Holder], *, now: datetime, zone: ZoneInfo) -> BySubject:
     """Every live quota of these holders with its window at `now`, by `(scope, subject)`, in one statement."""
+    windows = windows_at(now, zone)
+    return by_subject(await plain.fetch(SQL_APPLYING, *applying_arguments(holders, windows)), windows)
+
+
+def windows_at(now: datetime, zone: ZoneInfo) -> Windows:
+    """The window of each kind at `now`; of None (`in_flight`) the one that is always."""
+    return {None: ALWAYS} | {kind: window_at(kind, now, zone) for kind in KINDS}
+
+
+def applying_arguments(holders: Iterable[Holder], windows: Windows) -> list[Any]:
+    """The arguments of SQL_APPLYING."""
     asked = sorted({scope for holder in holders for scope in holder.scopes()})
-    windows: dict[str | None, Window] = {None: ALWAYS} | {kind: window_at(kind, now, zone) for kind in KINDS}
-    rows = await plain.fetch(
-        _APPLYING,
+    return [
         [scope for scope, _, _ in asked],
         [scope_id for _, scope_id, _ in asked],
         [subject for _, _, subject in asked],
         *(windows[kind].starts_at for kind in KINDS if kind != "lifetime"),
-    )
+    ]
+
+
+def by_subject(rows: Iterable[Any], windows: Windows) -> BySubject:
+    """The rows of SQL_APPLYING: of each subject what holds for it, a quota of its own before the default."""
     applied: dict[tuple[Scope, str], dict[tuple[str, str | None], Applied]] = {}
     for row in sorted(rows, key=lambda row: row["scope_id"]):  # the default first, its own replaces it
         quota = quota_of(row)
@@ -93,10 +107,10 @@ async def find_applying(plain: Plain, holders: Iterable[Holder], *, now: datetim
     return {subject: list(quotas.values()) for subject, quotas in applied.items()}
 
 
-def applying_to(holder: Holder, by_subject: BySubject) -> list[Applied]:
+def applying_to(holder: Holder, found: BySubject) -> list[Applied]:
     """The quotas of one holder, out of those found for many."""
     subjects = dict.fromkeys((scope, subject) for scope, _, subject in holder.scopes())
-    return [applied for subject in subjects for applied in by_subject.get(subject, ())]
+    return [applied for subject in subjects for applied in found.get(subject, ())]
 
 
 def quota_of(row: Any) -> Quota:

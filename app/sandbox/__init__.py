@@ -6,8 +6,9 @@ It imports nothing else of `app`; facts about fal are cited from FAL.md. Its roo
     application            which path belongs to whom
     submits · reads · streams       fal's queue: the POST | status, result, cancel | status as events
     platform · webhooks             request list, balance, key set | the sender of webhooks
-    control · files                 what is not fal's (for tests, demos) | the finished videos
+    control · files · storage       what is not fal's (for tests, demos) | the finished videos | uploads by callers
     box                    everything the pretended fal remembers
+    uploads                         what is kept of those uploads
     outbox · signing · account      which webhook is due when | the keys that sign them | whose account it is
     jobs · slots · outcomes         one job's course | concurrency | how it ends
     scripts · faults       trouble asked for by the prompt | trouble set for the next calls

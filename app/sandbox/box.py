@@ -13,12 +13,13 @@ from app.sandbox.clips import choose_clip, nearest_aspect_ratio
 from app.sandbox.clock import Clock
 from app.sandbox.endpoints import alias_of
 from app.sandbox.faults import Fault
-from app.sandbox.images import sniff_size
+from app.sandbox.images import size_of, sniff_size
 from app.sandbox.jobs import ENDED, QUEUED, Job, abbreviate
 from app.sandbox.outbox import Outbox
 from app.sandbox.scripts import plan_for
 from app.sandbox.signing import KeySet
 from app.sandbox.slots import Slots
+from app.sandbox.uploads import Uploads
 from app.sandbox.validation import asked_seconds, find_problems
 
 MOST_REMEMBERED = 200_000  # jobs; the oldest are forgotten first, so that a long bench fits into memory
@@ -49,6 +50,7 @@ class Box:
         self.account = Account()
         self.keys = KeySet()
         self.outbox = Outbox()
+        self.uploads = Uploads()
         self.list_lag_seconds = 0.0
         self._kept_whole: deque[Job] = deque()
         self._slots = Slots(settings.concurrency) if settings.concurrency else None
@@ -100,7 +102,7 @@ class Box:
             # Found now, while the whole input is here; told only when the job runs.
             problems=find_problems(endpoint, given),
             plan=plan,
-            clip=choose_clip(_aspect_ratio(given), seconds),
+            clip=choose_clip(self._aspect_ratio(given), seconds),
             seconds=seconds,
             key_fingerprint=key_fingerprint,
             headers=headers,
@@ -157,10 +159,14 @@ class Box:
             return 0
         return int(SHOWN_IN_LINE * (job.started - moment) / (job.started - job.arrived))
 
+    def _aspect_ratio(self, given: Any) -> str:
+        if not isinstance(given, dict):
+            return ""
+        image_url = given.get("image_url")
+        size = self._size_of_image(image_url) if isinstance(image_url, str) else None
+        return nearest_aspect_ratio(*size) if size else str(given.get("aspect_ratio", ""))
 
-def _aspect_ratio(given: Any) -> str:
-    if not isinstance(given, dict):
-        return ""
-    image_url = given.get("image_url")
-    size = sniff_size(image_url) if isinstance(image_url, str) else None
-    return nearest_aspect_ratio(*size) if size else str(given.get("aspect_ratio", ""))
+    def _size_of_image(self, image_url: str) -> tuple[int, int] | None:
+        """Return the size of an image that is here: in the URL itself, or uploaded."""
+        file = self.uploads.find_by_url(image_url)
+        return size_of(file.content) if file and file.content else sniff_size(image_url)

@@ -11,6 +11,8 @@
 | `GET /_sandbox/webhooks` | `{habits, webhooks, tries}`; `?request_id=` |
 | `POST /_sandbox/webhooks` | any of `habits`: how they go wrong from now on |
 | `DELETE /_sandbox/webhooks` | forget what is still to be told and what was tried, and all goes well again |
+| `GET /_sandbox/files` | what was uploaded, oldest first |
+| `DELETE /_sandbox/files` | forget it |
 | `POST /_sandbox/keys` | `{"keep"?: true}`: sign with a new key; the older ones stay published, or not |
 | `POST /_sandbox/sign` | `{"body", "request_id", "user_id"?, "timestamp"?}` → `{headers}`, signed as fal would |
 | `POST /_sandbox/account` | `{"user_id"?, "balance_usd"?: "100.00"}` → both |
@@ -18,16 +20,17 @@
 | `POST /_sandbox/speed` | `{"speed"?: 10, "advance"?: 2.5}`; speed 0 stops the clock, advance moves it on |
 | `GET /_sandbox/scripts` | the words for prompts, the faults, the keys that are refused |
 
-`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, or any
-(as without it). `times`: so many calls; without it until cleared. `accepted`: the submit or cancel is carried out
-all the same, only its answer is spoilt. `prompt`: only calls about a job whose prompt contains this. `seconds`: how
-late the right answer of the fault `slow` is (`accepted`: carried out at once, and only then the wait). The first
-fault that fits a call is the one it meets.
+`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, erase, initiate
+and put (the two steps of an upload), or any (as without it). `times`: so many calls; without it until cleared.
+`accepted`: the submit, cancel or upload is carried out all the same, only its answer is spoilt. `prompt`: only calls
+about a job whose prompt contains this. `seconds`: how late the right answer of the fault `slow` is (`accepted`: carried
+out at once, and only then the wait). The first fault that fits a call is the one it meets.
 `habits` of webhooks are the members of outbox.Habits: `enabled`, `drop`, `delay_seconds`, `copies`, `reverse`,
 `payload`, `timeout_seconds`. To sign as another of fal's accounts, set another `user_id`.
 A job moved by hand takes no slot of `concurrency`; moved to IN_QUEUE it stays there until moved again.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -44,6 +47,7 @@ from app.sandbox.jobs import ENDED, Job
 from app.sandbox.outbox import Habits, change_habits
 from app.sandbox.scripts import SCRIPTS
 from app.sandbox.submits import SCRIPTED_KEYS, read_json
+from app.sandbox.uploads import File
 
 PREFIX = "_sandbox/"
 
@@ -102,6 +106,7 @@ def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
         "result_status": job.result(job.origin).status if has_ended else None,
         "billable_units": job.billable_units() if has_ended else None,
         "billed_units": f"{job.billed_units():f}" if has_ended else None,
+        "erased": job.erased,
         "webhook": webhook and {"url": webhook.url, "state": webhook.state, "tries": webhook.tries},
         "calls": job.calls,
     }
@@ -171,6 +176,28 @@ def _forget_webhooks(box: Box, _query: dict[str, str], _given: Any) -> dict[str,
     return {}
 
 
+def _list_files(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
+    return {"files": [_describe_file(file) for file in box.uploads]}
+
+
+def _describe_file(file: File) -> dict[str, Any]:
+    """Return what is known of an upload; size and digest are null while it is only initiated."""
+    content = file.content
+    return {
+        "name": file.name,
+        "content_type": file.content_type,
+        "size_bytes": None if content is None else len(content),
+        "sha256": None if content is None else hashlib.sha256(content).hexdigest(),
+        "key_fingerprint": file.key_fingerprint,
+        "put_with_key": file.put_with_key,
+    }
+
+
+def _forget_files(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
+    box.uploads.forget()
+    return {}
+
+
 def _rotate_keys(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
     box.keys.rotate(keep=bool(given.get("keep", True)) if given else True)
     return dict(box.keys.publish())
@@ -225,6 +252,8 @@ ROUTES: dict[tuple[str, str], Callable[[Box, dict[str, str], Any], dict[str, Any
     ("GET", "webhooks"): _list_webhooks,
     ("POST", "webhooks"): _set_webhooks,
     ("DELETE", "webhooks"): _forget_webhooks,
+    ("GET", "files"): _list_files,
+    ("DELETE", "files"): _forget_files,
     ("POST", "keys"): _rotate_keys,
     ("POST", "sign"): _sign,
     ("POST", "account"): _set_account,

@@ -10,7 +10,8 @@ from app.sandbox.validation import make_problem
 
 LOCKED = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
 CALLS = ("submit", "status", "stream", "result", "cancel")
-PLATFORM_CALLS = ("jwks", "list", "billing")
+PLATFORM_CALLS = ("jwks", "list", "billing", "erase")
+STORAGE_CALLS = ("initiate", "put")
 FOR_EVER = -1
 
 
@@ -98,7 +99,7 @@ def read_fault(given: Any) -> Fault:
     if unknown:
         raise ValueError(f"unknown members: {sorted(unknown)}")
     call, name, times = given.get("call", "any"), given.get("fault"), given.get("times")
-    known = (*CALLS, *PLATFORM_CALLS, "any")
+    known = (*CALLS, *PLATFORM_CALLS, *STORAGE_CALLS, "any")
     if call not in known:
         raise ValueError(f"call is one of {', '.join(known)}")
     if name not in FAULTS:

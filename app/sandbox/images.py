@@ -1,4 +1,4 @@
-"""Just enough of PNG and JPEG to learn an image's shape from its data URI."""
+"""Just enough of PNG and JPEG to learn an image's shape."""
 
 import base64
 import binascii
@@ -19,6 +19,11 @@ def sniff_size(image_url: str) -> tuple[int, int] | None:
         content = base64.b64decode(payload[: len(payload) // 4 * 4])
     except (binascii.Error, ValueError):
         return None
+    return size_of(content)
+
+
+def size_of(content: bytes) -> tuple[int, int] | None:
+    """Return (width, height) of the bytes of a PNG or JPEG; None for anything else."""
     size = _png_size(content) or _jpeg_size(content)
     return size if size and min(size) > 0 else None
 

@@ -64,6 +64,7 @@ class Job:
     place: int = 0
     reads_silenced: int = 0
     results_garbled: int = 0
+    erased: bool = False  # fal keeps neither its input nor its output any more
     calls: dict[str, int] = field(default_factory=lambda: {"status": 0, "stream": 0, "result": 0, "cancel": 0})
 
     def start(self, moment: float) -> None:
@@ -127,6 +128,12 @@ class Job:
         else:
             raise ValueError(f"status is one of {QUEUED}, IN_PROGRESS, {ENDED}")
 
+    def erase(self) -> None:
+        """Forget what was asked for and what came of it; that it was, when, and what it is billed stay."""
+        self.given = self.input = None
+        self.problems = [{**problem, "input": None} for problem in self.problems]
+        self.erased = True
+
     def failure(self) -> Outcome | None:
         """Return what an ended job failed of; None for a success and for an invalid input (`problems`)."""
         if self.is_cancelled:
@@ -179,8 +186,9 @@ class Job:
     def _output(self, origin: str) -> dict[str, Any]:
         if self.plan.outcome == NO_VIDEO:
             return {"video": None}
+        name = f"lapsed-{self.clip.name}" if self.plan.lapsed else self.clip.name
         video = {
-            "url": f"{origin}/files/{self.request_id}/{self.clip.name}",
+            "url": f"{origin}/files/{self.request_id}/{name}",
             "content_type": "video/mp4",
             "file_name": self.clip.name,
             "file_size": self.clip.path.stat().st_size,

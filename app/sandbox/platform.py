@@ -1,7 +1,8 @@
-"""What a gateway needs of fal besides the queue: request list and balance (FAL.md 6), webhooks' keys (FAL.md 3)."""
+"""What a gateway needs of fal besides the queue: list, balance, erasing (FAL.md 6), webhooks' keys (FAL.md 3)."""
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from heapq import nlargest
@@ -20,6 +21,7 @@ PATHS = {
     "v1/models/requests/by-endpoint": "list",
     "v1/account/billing": "billing",
 }
+ERASED = re.compile(r"v1/models/requests/([^/]+)/payloads")
 LISTED_SECONDS = 24 * 3600.0
 MOST_LISTED = 100
 USUALLY_LISTED = 50
@@ -37,6 +39,37 @@ async def answer_platform(box: Box, call: Call, name: str) -> Answer:
         return await _answer(box, call, name)
     answer = await spoil(fault, lambda: _answer(box, call, name), is_read=True)
     return answer if name == "jwks" else _in_shape(answer)
+
+
+async def answer_erasing(box: Box, call: Call, request_id: str) -> Answer:
+    """Answer a DELETE of a request's payloads; any key may, as this fal knows no scopes.
+
+    What fal says of one that has not ended is not known (FAL.md): here it is refused.
+    """
+    box.calls["erase"] += 1
+    job = box.jobs.get(request_id)
+    prompt = job.input.get("prompt") if job and isinstance(job.input, dict) else None
+    fault = take_fault(box.faults, "erase", prompt)
+
+    async def act() -> Answer:
+        return refuse_key(call) or _erase(box, job)
+
+    return _in_shape(await act() if fault is None else await spoil(fault, act))
+
+
+def _erase(box: Box, job: Job | None) -> Answer:
+    if job is None:
+        return _error(404, "Request not found")
+    if job.status_at(box.read_clock()) != ENDED:
+        return _error(409, "Request is still in progress")
+    files = [] if job.erased or job.outcome() != "succeeded" else _files_of(job)
+    job.erase()
+    return json_answer(200, {"cdn_delete_results": [{"link": link, "exception": None} for link in files]})
+
+
+def _files_of(job: Job) -> list[str]:
+    video = json.loads(job.result(job.origin).body)["video"]
+    return [video["url"]] if video else []
 
 
 async def _answer(box: Box, call: Call, name: str) -> Answer:
@@ -136,7 +169,7 @@ def _describe(box: Box, job: Job, moment: float, *, with_payloads: bool) -> dict
         "duration": round(ended_at - started_at, 6) if ended_at else None,
     }
     if with_payloads:
-        output = json.loads(job.result(job.origin).body) if code else None
+        output = json.loads(job.result(job.origin).body) if code and not job.erased else None
         content |= {"json_input": job.given, "json_output": output}
     return content
 

@@ -55,7 +55,7 @@ def _read(box: Box, call: Call, job: Job | None, kind: str) -> Answer | Job:
     if call.method != ("PUT" if kind == "cancel" else "GET"):
         return platform_error(405, "Method Not Allowed")
     moment = box.read_clock()
-    if job is None or (job.plan.forgotten and job.status_at(moment) == ENDED):
+    if job is None or (job.plan.forgotten and job.status_at(moment) == ENDED) or (job.erased and kind == "result"):
         return json_answer(404, {"status": "NOT_FOUND"})
     return _cancel(box, job, moment) if kind == "cancel" else _tell(box, call, job, kind)
 

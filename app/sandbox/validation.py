@@ -59,7 +59,8 @@ def _one_of(*expected: str) -> Rule:
         # `5` is not `"5"`: whether fal coerces is not known (FAL.md 7.2), so here it does not.
         if isinstance(given, str) and given in expected:
             return None
-        message = f"Input should be {' or '.join(map(repr, expected))}"
+        *others, last = map(repr, expected)
+        message = f"Input should be {', '.join(others)} or {last}"
         return make_problem(["body", name], message, "one_of", given, ctx={"expected": list(expected)})
 
     return rule

@@ -5,16 +5,19 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.http import begin_answering
 from app.jobs.request import LONGEST_WAIT_SECONDS
 from app.metrics import Metrics
 from app.problems import TooManyFailures, Unavailable
 from app.web.bodies import Bodies, Body
+from app.web.cors import Crossing
 from app.web.failures import Failures
 from app.web.headers import headers_for
 from app.web.patience import Patience, Watch
@@ -27,11 +30,16 @@ REQUEST_SECONDS: Final = 60.0
 _COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
-_IMAGE_PATHS: Final = "/v1/image-to-video"
-_ASK_FOR_KEYS: Final = ("/v1/", "/metrics")
-_ANSWERS_ONLY_KEYS: Final = "/v1/"
+_FAL: Final = "/fal/"
+_FAL_ID: Final = b"x-fal-request-id"
+_IMAGE_PATHS: Final = ("/v1/image-to-video", _FAL)
+_FILE_PATHS: Final = "/v1/files"
+_ASK_FOR_KEYS: Final = ("/v1/", _FAL, "/metrics")
+_ANSWERS_ONLY_KEYS: Final = ("/v1/", _FAL)
+_ANSWERS_ANYBODY: Final = "/fal/.well-known/"
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
-_OK: Final = 200
+_OF_VIDEOS: Final = "/content"
+_STREAMED: Final = frozenset({200, 206})
 _UNAUTHORIZED: Final = 401
 _SUCCESSES_BELOW: Final = 300
 _CUT_OFF: Final = (
@@ -42,12 +50,26 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 class Edge:
-    """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log."""
+    """ASGI middleware. Adds `x-request-id` to every answer and to every line of the log.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, failures: Failures, metrics: Metrics) -> None:
-        self._app = app
+    What goes out to pages of other origins goes through `crossing`, its own refusals like the application's answers.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_upload_bytes: int,
+        failures: Failures,
+        metrics: Metrics,
+        crossing: Crossing,
+    ) -> None:
+        self._app = crossing(app)
+        self._crossing = crossing
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = min(max_body_bytes, max_upload_bytes)
         # those of images, which only a known key may send, and the others: strangers' never crowd out images
         self.bodies = Bodies(max_body_bytes), Bodies(max_body_bytes)
         self._failures = failures
@@ -60,9 +82,11 @@ class Edge:
         request_id = f"req_{secrets.token_hex(12)}"
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
+        begin_answering(scope)
         given = dict(scope["headers"])
         seconds = _seconds(scope["path"], given)
         patience = self._watch.begin(seconds)
+        scope["patience"] = patience
         around = _Around(scope, send, request_id, patience, self._metrics)
         if scope["method"] in _HAVE_NO_BODY:
             try:
@@ -80,8 +104,8 @@ class Edge:
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Around", given: dict[bytes, bytes]) -> None:
         try:
-            credential = given.get(b"authorization")
-            if credential is None or not scope["path"].startswith(_ASK_FOR_KEYS):
+            credential = _credential(scope, given)
+            if not credential or not scope["path"].startswith(_ASK_FOR_KEYS):
                 await self._app(scope, receive, send)
             else:
                 await self._answer_known(scope, receive, send, credential)
@@ -116,12 +140,14 @@ class Edge:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: BaseException) -> None:
         request = Request(scope)
         response = await request.app.state.fault(request, error)
-        await response(scope, receive, send)
+        await self._crossing(response)(scope, receive, send)
 
     def _limit(self, path: str) -> tuple[int, Bodies]:
         images, others = self.bodies
         if path.startswith(_IMAGE_PATHS):
             return self._max_body_bytes, images
+        if path.startswith(_FILE_PATHS):
+            return self._max_upload_bytes, images
         return min(self._max_body_bytes, _SMALL_BODY_BYTES), others
 
 
@@ -136,16 +162,27 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", "none"))
 
 
+def _credential(scope: Scope, given: dict[bytes, bytes]) -> bytes:
+    """Whatever the request says it may by: header and `?token=` together, so that neither hides behind the other."""
+    credential = given.get(b"authorization", b"")
+    return credential + b"?" + scope["query_string"] if b"token=" in scope["query_string"] else credential
+
+
 def _seconds(path: str, given: dict[bytes, bytes]) -> float:
     if path.startswith(_COUNTING_PATHS):
         return _COUNTING_SECONDS
     return REQUEST_SECONDS + (LONGEST_WAIT_SECONDS if b"prefer" in given else 0)
 
 
+def _is_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+
+
 def _opens_for_keys_only(scope: Scope) -> bool:
     """Whether a success there proves the key: a preflight is answered to anybody, as /metrics is without a key."""
     path: str = scope["path"]
-    return path.startswith(_ANSWERS_ONLY_KEYS) and scope["method"] != "OPTIONS"
+    is_open = scope["method"] == "OPTIONS" or path.startswith(_ANSWERS_ANYBODY)
+    return path.startswith(_ANSWERS_ONLY_KEYS) and not is_open
 
 
 class _Around:
@@ -171,6 +208,8 @@ class _Around:
                 self._metrics.saw_http(_method(self._scope), _route(self._scope), self.status, seconds)
             headers = message["headers"]
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
-            if self.status == _OK and self._path.endswith("/events"):
-                self.patience.last(math.inf)  # a stream lasts as long as its job
+            if self._path.startswith(_FAL) and not any(name == _FAL_ID for name, _ in headers):
+                message["headers"].append((_FAL_ID, self._id[1]))  # without it Python takes us for a broken nginx
+            if self.status in _STREAMED and (_is_stream(headers) or self._path.endswith(_OF_VIDEOS)):
+                self.patience.last(math.inf)  # a stream lasts as long as its job, a video sees to its own end
         await self._send(message)

@@ -16,6 +16,7 @@ _UP = """
 ALTER TABLE jobs ADD COLUMN webhook_shape text, ADD COLUMN start_seconds double precision, ADD COLUMN fal_reply json,
     ADD COLUMN inference_seconds double precision, ADD COLUMN expires_at timestamptz,
     ADD COLUMN payload_erased_at timestamptz;
+CREATE INDEX jobs_start_idx ON jobs (id) WHERE status = 'queued' AND start_seconds IS NOT NULL;
 
 ALTER TABLE deliveries ADD COLUMN shape text;
 
@@ -74,7 +75,15 @@ CREATE TABLE erasures (
     CONSTRAINT erasures_pkey PRIMARY KEY (fal_request_id),
     CONSTRAINT erasures_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs (id)
 );
-CREATE INDEX erasures_due_idx ON erasures (next_try_at) WHERE next_try_at IS NOT NULL
+CREATE INDEX erasures_due_idx ON erasures (next_try_at) WHERE next_try_at IS NOT NULL;
+
+CREATE TABLE forgetting (
+    only_row boolean NOT NULL DEFAULT true,
+    through timestamptz,
+    CONSTRAINT forgetting_pkey PRIMARY KEY (only_row),
+    CONSTRAINT forgetting_only_row_check CHECK (only_row)
+);
+INSERT INTO forgetting DEFAULT VALUES
 """
 
 
@@ -86,7 +95,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
-    op.execute("DROP TABLE erasures, outputs, files, job_logs")
+    op.execute("DROP TABLE forgetting, erasures, outputs, files, job_logs")
+    op.execute("DROP INDEX jobs_start_idx")
     op.execute("ALTER TABLE deliveries DROP COLUMN shape")
     op.execute(
         "ALTER TABLE jobs DROP COLUMN webhook_shape, DROP COLUMN start_seconds, DROP COLUMN fal_reply, "

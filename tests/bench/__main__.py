@@ -16,6 +16,7 @@ from tests.bench.following import measure_calls, measure_checks
 from tests.bench.speed import measure_reads, measure_submits, measure_weight
 from tests.bench.stage import Figure
 from tests.bench.telling import measure_telling
+from tests.bench.waiting import measure_waiting
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ MEASURES: Final[dict[str, Callable[[EmbeddedPostgres, int], list[Figure]]]] = {
     "calls": measure_calls,
     "checks": measure_checks,
     "telling": measure_telling,
+    "waiting": measure_waiting,
 }
 
 

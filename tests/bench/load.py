@@ -1,4 +1,7 @@
-"""A load generator that costs little: raw HTTP/1.1 over kept connections, each caller asking as soon as answered."""
+"""A load generator that costs little: raw HTTP/1.1 over kept connections, each caller asking as soon as answered.
+
+Or after a pause, as a client does that waits for a job.
+"""
 
 import asyncio
 import time
@@ -29,8 +32,11 @@ class Load:
 
 
 class _Caller(asyncio.Protocol):
-    def __init__(self, load: Load, request: Callable[[], bytes], until: float, *, keep: bool) -> None:
+    def __init__(
+        self, load: Load, request: Callable[[], bytes], until: float, *, keep: bool, pause_seconds: float
+    ) -> None:
         self._load, self._request, self._until, self._keep = load, request, until, keep
+        self._pause_seconds = pause_seconds
         self._buffer = b""
         self._sent_at = 0.0
         self._transport: asyncio.Transport
@@ -38,7 +44,13 @@ class _Caller(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._send()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._pause_seconds:
+            asyncio.get_running_loop().call_later(self._pause_seconds, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self._sent_at = time.perf_counter()
@@ -60,7 +72,7 @@ class _Caller(asyncio.Protocol):
             self._load.bodies.append(rest[:length])
         self._buffer = rest[length:]
         if now < self._until:
-            self._send()
+            self._go_on()
         else:
             self._transport.close()
 
@@ -81,14 +93,22 @@ def http(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> 
 
 
 async def run_load(
-    port: int, request: Callable[[], bytes], *, callers: int, seconds: float, keep: bool = False
+    port: int,
+    request: Callable[[], bytes],
+    *,
+    callers: int,
+    seconds: float,
+    keep: bool = False,
+    pause_seconds: float = 0.0,
 ) -> Load:
-    """So many callers on 127.0.0.1:`port`, for so long."""
+    """So many callers on 127.0.0.1:`port`, for so long; each pauses so long before it asks."""
     loop = asyncio.get_running_loop()
     load = Load(seconds)
     begun = time.perf_counter()
     made = [
-        await loop.create_connection(lambda: _Caller(load, request, begun + seconds, keep=keep), "127.0.0.1", port)
+        await loop.create_connection(
+            lambda: _Caller(load, request, begun + seconds, keep=keep, pause_seconds=pause_seconds), "127.0.0.1", port
+        )
         for _ in range(callers)
     ]
     await asyncio.gather(*(caller.done for _, caller in made))

@@ -36,9 +36,18 @@ def submits(keys: list[str]) -> Callable[[], bytes]:
     return lambda: next(requests)
 
 
-def load(server: Server, request: Callable[[], bytes], *, callers: int = CALLERS, seconds: float = SECONDS) -> Load:
+def load(
+    server: Server,
+    request: Callable[[], bytes],
+    *,
+    callers: int = CALLERS,
+    seconds: float = SECONDS,
+    pause_seconds: float = 0.0,
+) -> Load:
     """A run of load in which every answer is a success."""
-    made: Load = run(run_load(server.port, request, callers=callers, seconds=seconds))  # type: ignore[assignment]
+    made: Load = run(  # type: ignore[assignment]
+        run_load(server.port, request, callers=callers, seconds=seconds, pause_seconds=pause_seconds)
+    )
     bad = {status: count for status, count in made.statuses.items() if status not in {200, 202}}
     if bad:
         raise RuntimeError(f"answers that are no success: {bad}")

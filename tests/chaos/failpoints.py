@@ -16,6 +16,8 @@ APP: Final = Path(__file__).parents[2] / "app"
 FAILPOINTS: Final[dict[str, str]] = {
     # A job's way in.
     "commit app.jobs.submit:Submits._run": "jobs accepted: idempotency keys, holds, windows, rows",
+    "answer /fal/{id}/kling-video/v2.1/master/text-to-video": "the 200 in fal's words",
+    "commit app.compat.repeats:Repeats._forget": "it was heard: an equal submit is another job",
     "commit app.ledger.usage:_create": "the first hold of a window: its row",
     "answer /v1/text-to-video": "the 202",
     "answer /v1/jobs/{id}": "a caller reads its job",
@@ -43,6 +45,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     # Following.
     "commit app.jobs.claims:claim_followed": "the lease of a check",
     "fal.status app.jobs.track:Tracker._ask": "where does it stand?",
+    "commit app.jobs.log_keeping:LogKeeper._write": "what the model has written so far",
     "commit app.jobs.moves:Moves._see": "fal says IN_QUEUE or IN_PROGRESS",
     "commit app.jobs.moves:Moves.check_later": "nothing was learnt",
     "commit app.jobs.moves:Moves.gone": "fal does not know it",
@@ -102,22 +105,50 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
     "commit app.ledger.audit:audit": "reads",
+    "commit app.compat.repeats:Repeats.remember": "who hung up during a direct call; a kill there is one before it",
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.outputs.files:_count_in": "a file's row, before fal is asked; left over it counts for an hour",
+    "storage.initiate app.outputs.files:_initiate": "room at fal, which costs nothing while it is empty",
+    "storage.put app.outputs.files:store_upload": "the bytes, which fal lets go of in its own time",
+    "commit app.outputs.files:_say_where": "where it lies: its caller was told nothing, and sends it again",
+    **dict.fromkeys(
+        (
+            "commit app.jobs.erase:erase_payload",
+            "commit app.jobs.forgetting:Forgetting._forget_jobs",
+            "commit app.jobs.forgetting:Forgetting._forget_files",
+            "commit app.jobs.fal_copies:FalCopies._turn",
+            "platform.erase_payloads app.jobs.fal_copies:FalCopies._erase",
+            "commit app.jobs.fal_copies:FalCopies._erase",
+            "commit app.jobs.fal_copies:FalCopies._keep",
+        ),
+        "forgets the prompts by which the books are compared; ended at each step in tests/jobs/test_forgetting.py",
+    ),
+    "commit app.outputs.rows:claim_outputs": "the archive, without OUTPUT_STORE here, is killed in tests/outputs",
+    "commit app.outputs.rows:store_output": "as the line above",
+    "commit app.outputs.rows:try_later": "a pause is lost: the lease ends instead",
+    "commit app.outputs.rows:erase_later": "a pause is lost: the lease ends instead",
+    "commit app.outputs.rows:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.outputs.rows:remove_erased": "the file is deleted once more",
+    "commit app.outputs.archive:erase": "the archive deletes what is marked",
+    "downloads.open app.outputs.archive:Archive._fetch": "as the lease of the archive",
+    "downloads.open app.outputs.serving:_open_at_fal": "a caller's read: nothing is written",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
     "commit app.cli.keys:_work": "a command of its own, not the gateway",
 }
-"""Commits in the source at which no gateway is killed, each with its reason."""
+"""Commits and calls in the source at which no gateway is killed, each with its reason."""
 
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
-    "platform": {"requests", "request", "balance"},
+    "platform": {"requests", "request", "balance", "erase_payloads"},
+    "storage": {"initiate", "put"},
     "signatures": {"judge"},
     "post": {"send"},
+    "downloads": {"open"},
 }
 """What goes over the network, by what holds it in `Wiring`."""
 

@@ -15,6 +15,7 @@ TARGETS = {
     "demo",
     "run",
     "test",
+    "clients",
     "lint",
     "check",
     "test-slow",
@@ -101,6 +102,6 @@ def test_ci_runs_the_readme_s_test_command_and_the_checks() -> None:
     script = ci.read_text()
     assert "set -euo pipefail" in script
     commands = [line for line in script.splitlines() if line.startswith("make ")]
-    assert commands == ["make install", "make lint", "make test"]
+    assert commands == ["make install", "make clients", "make lint", "make test"]
     assert "make test " in (ROOT / "README.md").read_text()
     assert subprocess.run(["bash", "-n", str(ci)], check=False).returncode == 0

@@ -53,7 +53,7 @@ STATUSES: list[tuple[Act, StatusOutcome]] = [
     (answer(202, {"status": "IN_QUEUE", "queue_position": True}), Queued(None)),
     (answer(202, {"status": "IN_QUEUE", "queue_position": "4"}), Queued(None)),
     (answer(202, {"status": "IN_PROGRESS", "logs": [], "new": 1}), InProgress()),
-    (answer(200, {"status": "COMPLETED", "metrics": {"inference_time": 1.5}}), WELL),
+    (answer(200, {"status": "COMPLETED", "metrics": {"inference_time": 1.5}}), Completed(None, None, 1.5)),
     (answer(200, {"status": "COMPLETED", "error": None, "error_type": None}), WELL),
     (answer(200, {"status": "COMPLETED", "error": ""}), WELL),
     (

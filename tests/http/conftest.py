@@ -40,7 +40,7 @@ def fal() -> Iterator[Sandbox]:
 
 def working_settings(url: str, fal: Sandbox, **more: str) -> Settings:
     """Settings of a gateway that sends its jobs to this sandbox and looks after them often."""
-    return settings_for(url, FAL_QUEUE_URL=fal.url, POLL_SECONDS="0.05", **more)
+    return settings_for(url, FAL_QUEUE_URL=fal.url, FAL_REST_URL=fal.url, POLL_SECONDS="0.05", **more)
 
 
 @pytest_asyncio.fixture(loop_scope="package", scope="package")

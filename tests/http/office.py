@@ -62,7 +62,7 @@ class Office:
             case "key":
                 return str((await self.gateway.admin("POST", "/v1/keys", name="x", user_id=self.mia.user_id))["id"])
         made = job_id = str((await self.gateway.submit(self.mia, webhook_url="https://hooks.test/")).json()["id"])
-        if operation in {"stream_job_events", "redeliver_delivery"}:
+        if operation in {"stream_job_events", "redeliver_delivery", "erase_job_payload"}:
             await self.gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=self.mia.headers)
         if operation == "redeliver_delivery":
             page = await self.gateway.client.get(f"/v1/deliveries?job_id={job_id}", headers=self.mia.headers)
@@ -87,5 +87,5 @@ async def operations(gateway: Gateway) -> dict[str, tuple[str, str]]:
 
 
 async def fill(office: Office, operation: str, template: str) -> str:
-    head, brace, rest = template.partition("{")
+    head, brace, rest = template.replace("{endpoint}", TEXT_ENDPOINT).partition("{")
     return head + (await office.make(operation) + rest.partition("}")[2] if brace else "")

@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import io
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import asyncpg
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -15,6 +16,7 @@ from app import logs
 from app.accounts.key_secrets import new_secret
 from app.db import Database
 from app.embedded import EmbeddedPostgres
+from app.ids import show
 from tests.conftest import FAL_KEY
 from tests.gateway import Gateway, run_gateway
 from tests.sandbox.running import Sandbox
@@ -23,6 +25,8 @@ from .conftest import fresh_database, working_settings
 from .world import IMAGE, PNG, TEXT, find_in_rows
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+Call = Callable[..., Awaitable[dict[str, object]]]
 
 PASSWORD = "canary-database-password-0001"
 SECRETS = {
@@ -100,20 +104,23 @@ async def test_no_secret_comes_out_anywhere(layout: str, guarded: Gateway, monke
             await call("GET", path, ann)
         for path in ("/v1/audit-log", "/openapi.json", "/docs", "/problems", "/health/ready", "/"):
             await call("GET", path, admin)
+        tokens = [await _use_token(http, ann, call, scope) for scope in ("submit", "read")]
         await call("GET", "/metrics", {"Authorization": f"Bearer {SECRETS['METRICS_KEY']}"})
-        for canary in (*CANARIES, *secrets, new_secret()):  # a secret in the wrong place is told to nobody either
+        for canary in (*CANARIES, *secrets, *tokens, new_secret()):  # in the wrong place it is told to nobody either
             for headers in ({"Authorization": canary}, {"Authorization": f"Key {canary}"}, ann | {"X-Canary": canary}):
                 await call("GET", "/v1/me", headers)
                 await call("POST", TEXT, headers, json={"prompt": "x", "duration": canary, "tags": {"x": [canary]}})
                 await call("POST", "/v1/teams", headers, content=canary)
+                await call("GET", f"/v1/jobs/job_{'0' * 32}/events?token={canary}", headers)
+                await call("POST", "/fal/proxy", headers | {"x-fal-target-url": f"https://{canary}@queue.fal.run/x"})
             logging.getLogger("falgate").debug("%s", {"key": canary})
-        await _break(guarded, ann, monkeypatch, call)
+        await _break(guarded, ann, tokens, monkeypatch, call)
         shown = await _repr_of(guarded)
     log = written.getvalue()
     assert log.count("planted") >= 2
     assert layout == "text" or log.startswith("{")
     own = "".join(told)
-    for canary in (*CANARIES, *secrets):
+    for canary in (*CANARIES, *secrets, *tokens):
         assert canary not in log
         assert canary not in shown
         assert canary not in own
@@ -122,21 +129,41 @@ async def test_no_secret_comes_out_anywhere(layout: str, guarded: Gateway, monke
         assert await find_in_rows(guarded, hashlib.sha256(secret.encode()).hexdigest()) == ["key_secrets"]
 
 
-async def _break(guarded: Gateway, ann: dict[str, str], monkeypatch: pytest.MonkeyPatch, call: object) -> None:
+async def _use_token(http: httpx.AsyncClient, ann: dict[str, str], call: Call, scope: str) -> str:
+    """What a browser does with a token; the answer that makes it is the one that shows it."""
+    job = await call("POST", TEXT, ann, json={"prompt": "a boat"})
+    body = {"scope": scope, "job_id": job["id"] if scope == "read" else None}
+    token = str((await http.post("/v1/tokens", json=body, headers=ann)).json()["token"])
+    bearer = {"Authorization": f"Bearer {token}"}
+    await call("POST", TEXT, bearer, json={"prompt": "a boat"})
+    await call("GET", f"/v1/jobs/{job['id']}", bearer)
+    await call("GET", f"/v1/jobs/{job['id']}/events?token={token}", {})
+    for path in (f"/v1/jobs/{job['id']}/events?token={token}x", f"/v1/me?token={token}", f"/{token}?token={token}"):
+        await call("GET", path, {})
+    return token
+
+
+async def _break(
+    guarded: Gateway, ann: dict[str, str], tokens: list[str], monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
     """Faults whose words hold every secret, and a database that cannot be reached."""
 
     async def breaks(_: object) -> None:
-        raise RuntimeError("planted", *CANARIES, ann["Authorization"])
+        raise RuntimeError("planted", *CANARIES, *tokens, ann["Authorization"])
 
     async def is_away(_: object) -> None:
         raise asyncpg.InvalidPasswordError(f"planted {PASSWORD}") from OSError(*CANARIES)
 
+    assert guarded.wiring.tokens is not None
+    about = guarded.wiring.tokens.read(tokens[1], now=guarded.wiring.clock())[1].job_id
+    assert about is not None
     for fault in (breaks, is_away):
         with monkeypatch.context() as patch:
             patch.setattr(guarded.app.state.rooms.reader, "read", fault)
-            await call("GET", f"/v1/jobs/job_{'0' * 32}", ann)  # type: ignore[operator]
+            await call("GET", f"/v1/jobs/job_{'0' * 32}", ann)
+            await call("GET", f"/v1/jobs/{show('job', about)}/events?token={tokens[1]}", {})
             patch.setattr(guarded.app.state.rooms.submits, "submit", fault)
-            await call("POST", TEXT, ann, json={"prompt": "x"})  # type: ignore[operator]
+            await call("POST", TEXT, ann, json={"prompt": "x"})
 
 
 async def _repr_of(guarded: Gateway) -> str:

@@ -25,6 +25,7 @@ class Stream:
         self.answer = answer
         self.retry: list[str] = []
         self.comments = 0
+        self.log: list[dict[str, Any]] = []
         self._lines = answer.aiter_lines()
 
     async def next(self) -> tuple[str, dict[str, Any]] | None:
@@ -32,8 +33,12 @@ class Stream:
         event: dict[str, str] = {}
         async for line in self._lines:
             if not line and event.keys() >= {"data"}:
-                assert event["event"] == "job"
-                return event["id"], json.loads(event["data"])
+                if event["event"] == "job":
+                    return event["id"], json.loads(event["data"])
+                assert event.keys() == {"event", "data"}
+                assert event["event"] == "log"
+                self.log.append(json.loads(event["data"]))
+                event = {}
             name, _, value = line.partition(":")
             if line.startswith(":"):
                 self.comments += 1
@@ -74,13 +79,17 @@ async def test_each_change_is_told_and_the_end_closes_the_stream(working: Gatewa
             fal.move(request["request_id"], "COMPLETED")
             events += await stream.rest()
             assert stream.retry == ["3000"]
+            listed = await working.client.get(f"/v1/jobs/{job_id}/logs", headers=ann.headers)
+            assert stream.log == listed.json()["data"]
+            assert [line["message"] for line in stream.log][:1] == ["Rendering: 0%"]
     finally:
         fal.set_clock(speed=100)
     versions = [int(event_id) for event_id, _ in events]
     assert versions == sorted(set(versions))
     assert [job["version"] for _, job in events] == versions
     assert [job["status"] for _, job in events] == ["submitted", "running", "succeeded"]
-    assert events[-1][1] == await working.job(ann, job_id)
+    varying = {"content_url": None}  # a link of its own each time
+    assert events[-1][1] | varying == await working.job(ann, job_id) | varying
 
 
 async def until(stream: Stream, status: str) -> tuple[str, dict[str, Any]]:
@@ -99,6 +108,16 @@ async def test_the_job_is_told_at_once(gateway: Gateway, ann: Person, monkeypatc
         canceled = await gateway.client.post(f"/v1/jobs/{job['id']}/cancel", headers=ann.headers)
         assert await asyncio.wait_for(stream.next(), 5) == ("2", canceled.json())
         assert await asyncio.wait_for(stream.next(), 5) is None
+
+
+async def test_what_the_model_wrote_comes_again_to_who_comes_again(working: Gateway) -> None:
+    ann = await working.make_person()
+    job_id = (await working.submit(ann)).json()["id"]
+    await working.job(ann, job_id, wait=30)
+    for _ in range(2):
+        async with follow(working, ann, job_id) as stream:
+            assert len(await stream.rest()) == 1
+            assert stream.log[0]["message"] == "Rendering: 0%"
 
 
 async def test_an_ended_job_is_told_once(gateway: Gateway, ann: Person) -> None:

@@ -43,18 +43,25 @@ KEEPS_QUOTA: tuple[int, ...] = (403, 403, 200, 404, 403, 403, 200, 200)
 TABLE: dict[str, Line] = {
     "submit_text_to_video": PROMPT,
     "submit_image_to_video": Line(everyone(202, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
+    "submit_as_to_fal": Line(everyone(200, 403), lambda _: {"prompt": "x"}),
     "estimate_text_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x"}),
     "estimate_image_to_video": Line(everyone(200, 403), lambda _: {"prompt": "x", "image_url": "https://example.com/a"}),
+    "create_file": Line(everyone(415, 403)),  # as far as a body that is none of a file's comes
+    "create_token": Line(everyone(201, 403), lambda _: {"scope": "read"}),
     "get_job": Line(SEES_JOB),
     "stream_job_events": Line(SEES_JOB),
     "list_job_entries": Line(SEES_JOB),
+    "list_job_logs": Line((200, 404, 200, 404, 404, 403, 200, 403)),
+    "get_job_content": Line(tuple(409 if status == 200 else status for status in SEES_JOB)),  # it has not ended
     "cancel_job": Line((200, 404, 200, 404, 404, 403, 200, 403)),
+    "erase_job_payload": Line((204, 404, 204, 404, 404, 403, 204, 403)),
     "list_jobs": Line(everyone(200, 403)),
     "resolve_job": Line(admins(200), lambda _: {"outcome": "void", "note": "x"}),
     "get_me": Line(everyone(200, 403)),
     "get_webhook_secret": Line(everyone(200, 403)),
     "rotate_webhook_secret": Line(everyone(200, 403)),
     "list_deliveries": Line(everyone(200)),
+    "get_webhook_keys": Line(everyone(200), nobody=200),
     "redeliver_delivery": Line((202, 404, 202, 404, 404, 404, 202, 202)),
     "list_models": Line(everyone(200)),
     "create_quota": Line(
@@ -103,7 +110,9 @@ async def test_each_role_may_what_its_line_says(gateway: Gateway, office: Office
         path = await fill(office, operation, template)
         answer = await office.call(who, method, path, line.body(office))
         assert answer.status_code == status, (who, answer.text)
-        if status == 403:
+        if status == 403 and path.startswith("/fal/"):
+            assert answer.json()["error_type"] == "role_forbidden"
+        elif status == 403:
             refusal(answer, 403, "role-forbidden")
         if status == 404:
             refusal(answer, 404, "not-found")
@@ -111,7 +120,11 @@ async def test_each_role_may_what_its_line_says(gateway: Gateway, office: Office
 
 async def test_what_is_not_yours_is_answered_like_what_is_not_there(gateway: Gateway, office: Office) -> None:
     """To the letter, and it stays as it was."""
-    with_ids = {name: call for name, call in (await operations(gateway)).items() if "{" in call[1]}
+    with_ids = {
+        name: call
+        for name, call in (await operations(gateway)).items()
+        if "{" in call[1] and "{endpoint}" not in call[1]
+    }
     assert len(with_ids) >= 13
     for operation, (method, template) in with_ids.items():
         path = await fill(office, operation, template)

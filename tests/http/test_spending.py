@@ -8,11 +8,17 @@ from tests.gateway import Gateway, Person
 
 from .office import Office, fill, operations
 from .test_roles import TABLE
-from .world import refusal
+from .world import TEXT_ENDPOINT
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-SPENDS = {"submit_text_to_video", "submit_image_to_video"}
+SPENDS = {"submit_text_to_video", "submit_image_to_video", "submit_as_to_fal"}
+UNWRITTEN = {
+    "run": ("POST", f"/fal/run/{TEXT_ENDPOINT}", {}),
+    "proxy": ("POST", "/fal/proxy", {"x-fal-target-url": f"https://queue.fal.run/{TEXT_ENDPOINT}"}),
+    "proxied run": ("POST", "/fal/proxy", {"x-fal-target-url": f"https://fal.run/{TEXT_ENDPOINT}"}),
+}
+"""Ways to spend that the schema does not list: method, path and headers."""
 
 
 async def count_jobs(gateway: Gateway) -> tuple[int, int]:
@@ -49,14 +55,30 @@ async def test_each_of_them_goes_through_the_one_door(
     for operation in SPENDS:
         method, path = (await operations(gateway))[operation]
         before = await count_jobs(gateway)
-        refusal(await office.call("mia", method, path, TABLE[operation].body(office)), 503, "unavailable")
+        answer = await office.call("mia", method, await fill(office, operation, path), TABLE[operation].body(office))
+        assert (answer.status_code, "unavailable" in answer.text) == (503, True)
         assert await count_jobs(gateway) == before
-    assert len(knocked) == len(SPENDS)
+    for method, path, more in UNWRITTEN.values():
+        before = await count_jobs(gateway)
+        headers = office.mia.headers | more
+        answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=headers)
+        assert (answer.status_code, answer.json()["error_type"]) == (503, "unavailable")
+        assert await count_jobs(gateway) == before
+    assert len(knocked) == len(SPENDS) + len(UNWRITTEN)
 
 
 @pytest.mark.parametrize("operation", sorted(SPENDS))
 async def test_a_full_quota_stops_each_of_them(gateway: Gateway, office: Office, ann: Person, operation: str) -> None:
     await gateway.set_quota("1.39", scope="user", scope_id=ann.user_id)
     method, path = (await operations(gateway))[operation]
+    path = await fill(office, operation, path)
     answer = await gateway.client.request(method, path, json=TABLE[operation].body(office), headers=ann.headers)
-    refusal(answer, 402, "quota-exceeded")
+    assert (answer.status_code, answer.json()["quotas"][0]["metric"]) == (402, "usd")
+
+
+@pytest.mark.parametrize("way", UNWRITTEN)
+async def test_nor_does_it_let_an_unwritten_way_through(gateway: Gateway, ann: Person, way: str) -> None:
+    await gateway.set_quota("1.39", scope="user", scope_id=ann.user_id)
+    method, path, headers = UNWRITTEN[way]
+    answer = await gateway.client.request(method, path, json={"prompt": "x"}, headers=ann.headers | headers)
+    assert (answer.status_code, answer.json()["error_type"]) == (402, "quota_exceeded")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from app.fal import Listed, ListedRequest, Trouble
+from app.fal import Erased, Listed, ListedRequest, Trouble
 
 
 class ScriptedList:
@@ -13,6 +13,7 @@ class ScriptedList:
 
     longest_seconds = 40.0
     reads_balance = False
+    erases_payloads = False
 
     def __init__(self) -> None:
         self.named: dict[str, tuple[str, ListedRequest]] = {}
@@ -52,6 +53,12 @@ class ScriptedList:
 
     async def balance(self) -> Any:
         return Trouble("FAL_ADMIN_KEY is not set")
+
+    async def erase_payloads(self, fal_request_id: str) -> Any:
+        self.calls.append(f"erase {fal_request_id}")
+        if self.during:
+            await self.during()
+        return self.trouble or self.troubles.get(fal_request_id) or Erased()
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -67,6 +67,7 @@ class ScriptedFal:
         self.always: dict[tuple[str, str], Any] = {}
         self.during: dict[str, Callable[[], Awaitable[None]]] = {}
         self.webhook_urls: list[str | None] = []
+        self.with_log: list[bool] = []
         self.list = ScriptedList()
 
     def answer(self, call: str, *answers: Any) -> None:
@@ -82,7 +83,8 @@ class ScriptedFal:
         self.webhook_urls.append(webhook_url)
         return await self._next("submit", f"{endpoint} {body['prompt']}") or accepted()
 
-    async def status(self, ref: RequestRef) -> Any:
+    async def status(self, ref: RequestRef, *, with_log: bool = False) -> Any:
+        self.with_log.append(with_log)
         return await self._next("status", ref.fal_request_id) or InProgress()
 
     async def result(self, ref: RequestRef, completed: Any) -> Any:
@@ -149,6 +151,15 @@ class Hand:
             f"/v1/jobs/{job_id}/resolve", json={"note": "looked it up", **body}, headers=headers
         )
         return answer.status_code
+
+    async def forget(self, job_id: str) -> int:
+        answer = await self.gateway.client.delete(f"/v1/jobs/{job_id}/payload", headers=self.person.headers)
+        return answer.status_code
+
+    async def erase_copies(self) -> None:
+        """One turn of whoever has fal erase its copies, to its end."""
+        await self.rooms.fal_copies._turn(2)
+        await rest(self.rooms.fal_copies.loop)
 
     async def row(self, job_id: str) -> dict[str, Any]:
         return (await self.sql("SELECT * FROM jobs WHERE id = $1", job_id[4:]))[0]

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from app.deliveries.post import Post, Tried
-from app.fal import Balance
+from app.fal import Balance, Erased, Initiated, Stored
 from app.jobs.claims import claim_followed
 from app.jobs.gone import Forgotten
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
-OUTSIDE = {"platform": {"request", "requests", "balance"}, "_post": {"send"}}
+OUTSIDE = {
+    "platform": {"request", "requests", "balance", "erase_payloads"},
+    "_post": {"send"},
+    "storage": {"initiate", "put"},
+}
 
 
 def calls_outside() -> set[tuple[str, str]]:
@@ -36,7 +40,10 @@ def test_every_call_outside_is_walked_below() -> None:
         ("lost.py", "request"),
         ("gone.py", "request"),
         ("balance.py", "balance"),
+        ("fal_copies.py", "erase_payloads"),
         ("sender.py", "send"),
+        ("files.py", "initiate"),
+        ("files.py", "put"),
     }
 
 
@@ -78,4 +85,27 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     assert await hand.cancel(job_id) == 200
     await hand.rooms.sender._turn(1)
     await rest(hand.rooms.sender.loop)
+
+    async def initiate(**_: Any) -> Initiated:
+        return Initiated("https://storage.test/put", "https://storage.test/boat.png")
+
+    async def put(*_: Any, **__: Any) -> Stored:
+        return Stored()
+
+    monkeypatch.setattr(wiring.storage, "initiate", watched("initiate", initiate))
+    monkeypatch.setattr(wiring.storage, "put", watched("put", put))
+    files = {"file": ("boat.png", b"\x89PNG\r\n\x1a\n")}
+    uploaded = await hand.gateway.client.post("/v1/files", files=files, headers=hand.person.headers)
+    assert uploaded.status_code == 201, uploaded.text
+
+    async def erase(_: str) -> Erased:
+        return Erased()
+
+    monkeypatch.setattr(wiring.platform, "erase_payloads", watched("erase_payloads", erase))
+    monkeypatch.setattr(wiring.platform, "erases_payloads", True)
+    await hand.sql("UPDATE jobs SET status = 'unconfirmed' WHERE id = $1", lost[4:])
+    assert await hand.resolve(lost, outcome="void") == 200
+    assert await hand.forget(lost) == 204
+    await hand.sql("UPDATE erasures SET next_try_at = now()")
+    await hand.erase_copies()
     assert set(asked) == {name for names in OUTSIDE.values() for name in names}

@@ -12,6 +12,7 @@ from app import wiring
 from app.fal import NotSent, RequestRef, Unknown
 from app.jobs.claims import claim_queued
 from app.jobs.release import RELEASE_LOCK, choose
+from app.wiring import utc_now
 from tests.gateway import run_gateway
 from tests.jobs.conftest import settings_at
 from tests.jobs.hand import START_DEADLINE, Hand, accepted, rest, succeeded, until
@@ -210,7 +211,16 @@ async def test_who_releases_waits_for_another_that_has_not_committed_yet(two_slo
         await plain.execute("UPDATE jobs SET status = 'submitting' WHERE id = ANY($1)", taken)
         await ask(two_slots, await two_slots.gateway.make_person())  # would go before the others
         late = asyncio.create_task(
-            claim_queued(db, 64, lease_seconds=90, fal_key_id="key", most_bytes=9, start_seconds=60, concurrency=2)
+            claim_queued(
+                db,
+                64,
+                lease_seconds=90,
+                fal_key_id="key",
+                most_bytes=9,
+                start_seconds=60,
+                now=utc_now(),
+                concurrency=2,
+            )
         )
         await asyncio.wait({late}, timeout=0.3)
     claimed, _ = await late
@@ -241,7 +251,7 @@ class CrowdedFal:
         self.sent[body["prompt"]] += 1
         return accepted(name)
 
-    async def status(self, _ref: RequestRef) -> Any:
+    async def status(self, _ref: RequestRef, **_more: object) -> Any:
         await asyncio.sleep(0.001)
         return DONE
 

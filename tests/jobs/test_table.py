@@ -137,7 +137,13 @@ async def test_submitting_becomes_unconfirmed_when_the_answer_was_lost_and_is_ne
 async def test_submitting_becomes_unconfirmed_when_its_dispatcher_was_killed(hand: Hand) -> None:
     job_id = await hand.submit()
     await claim_queued(
-        hand.rooms.wiring.db, 1, lease_seconds=90, fal_key_id="the-key", most_bytes=1, start_seconds=3600
+        hand.rooms.wiring.db,
+        1,
+        lease_seconds=90,
+        fal_key_id="the-key",
+        most_bytes=1,
+        start_seconds=3600,
+        now=hand.clock(),
     )
     await hand.check()
     assert await hand.status(job_id) == "submitting"  # the lease still runs
@@ -543,7 +549,13 @@ async def test_an_answer_stored_twice_makes_no_stray_of_the_jobs_own_request(han
     """The connection broke during COMMIT: nobody knows whether it happened, so it is stored again."""
     job_id = await hand.submit()
     claimed, _ = await claim_queued(
-        hand.rooms.wiring.db, 1, lease_seconds=90, fal_key_id="the-key", most_bytes=1, start_seconds=3600
+        hand.rooms.wiring.db,
+        1,
+        lease_seconds=90,
+        fal_key_id="the-key",
+        most_bytes=1,
+        start_seconds=3600,
+        now=hand.clock(),
     )
     for _ in range(2):
         await hand.rooms.dispatcher._store(claimed[0], accepted("the-request"))

@@ -88,7 +88,7 @@ class FakeFal:
         await self._call("submit")
         return self.submit_outcome() if self.submit_outcome else self.accepts()
 
-    async def status(self, _ref: RequestRef) -> StatusOutcome:
+    async def status(self, _ref: RequestRef, **_more: object) -> StatusOutcome:
         await self._call("status")
         return self.status_outcome
 
@@ -259,7 +259,13 @@ class House:
     async def claim(self, most: int = 100) -> list[ToSend]:
         """Take what is queued, as the dispatcher does."""
         claimed, _ = await claim_queued(
-            self.wiring.db, most, lease_seconds=90, fal_key_id=self.fal.key_id, most_bytes=10**9, start_seconds=3600
+            self.wiring.db,
+            most,
+            lease_seconds=90,
+            fal_key_id=self.fal.key_id,
+            most_bytes=10**9,
+            start_seconds=3600,
+            now=self.wiring.clock(),
         )
         return claimed
 

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
@@ -296,6 +296,7 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await big.check("nothing due: track", house.track)
     await big.check("strays", house.follow_strays)
     await big.check("overdue", lambda: end_overdue(house.wiring, house.rooms.endings))
+    await check_forgetting(big)
     await big.check("no lost answer", lambda: claim_endpoints(house.db, every_seconds=60))
     await house.execute(
         "WITH lost AS (UPDATE jobs SET fal_request_id = NULL, next_check_at = NULL WHERE id IN"
@@ -306,6 +307,18 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await big.check("lost answers: claim", lambda: claim_endpoints(house.db, every_seconds=60), most=6_000)
     await big.check("lost answers: suspects", lambda: read_suspects(house.db, TEXT), most=6_000)
     assert not big.faults, "\n\n".join(big.faults)
+
+
+async def check_forgetting(big: Watched) -> None:
+    """PAYLOAD_DAYS over all that there is but five days of it, and fal's copies."""
+    house = big.house
+    house.wiring.platform.erases_payloads = True  # without a key nobody is asked
+    house.clock.now = NOW + timedelta(days=25)
+    await big.check("forgetting: a batch of what is old", lambda: house.rooms.forgetting._turn(1), most=8_000)
+    await house.execute("UPDATE forgetting SET through = $1", NOW - timedelta(days=5))
+    await big.check("forgetting: nothing is old", lambda: house.rooms.forgetting._turn(1))
+    house.clock.now = NOW
+    await big.check("fal's copies", lambda: house.rooms.fal_copies._turn(2))
 
 
 async def listed(house: House, caller: Caller, asked: JobFilter) -> str:

@@ -81,7 +81,7 @@ def floats_in(source: str) -> Iterator[int]:
 
 
 # Seconds of a wait or of a video's length are no money.
-NOT_MONEY = re.compile(r"_SECONDS: Final|poll_seconds|rest_seconds|float\(seconds\)|time\.monotonic")
+NOT_MONEY = re.compile(r"_SECONDS: Final|poll_seconds|rest_seconds|inference_seconds|float\(seconds\)|time\.monotonic")
 
 
 @pytest.mark.parametrize("path", MONEY, ids=lambda path: str(path.relative_to(ROOT)))

@@ -31,6 +31,8 @@ ENDPOINT = Endpoint(
     seconds=_seconds,
     prices=(PriceSeed(base_seconds=Decimal(5), base_usd=Decimal("1.40"), usd_per_second=Decimal("0.28"), when={}),),
     image_fields=("image_url",),
+    image_types=("image/jpeg", "image/png"),  # as Kling's own API and its siblings on fal: FAL.md 7.2
+    image_bytes=10_000_000,
     example={
         "prompt": "The dice begin to roll",
         "image_url": "https://example.com/dice.png",

@@ -1,0 +1,1 @@
+"""fal's own protocol at the gateway."""
