@@ -47,7 +47,7 @@ Where things are
   `recover` (a restore)
 - the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
   `cancel`, `resolve` (who else may end it)
-- out: `read` `listing` `estimate` `wait`, woken by `hub`; `content` (the video; `links` names its address); `reach` (who may see), `wire` (what they see), `seats` (how
-  many may wait)
+- out: `read` `listing` `estimate` `wait`, woken by `hub`; `content` (the video; `links` names its address);
+  `reach` (who may see), `wire` (what they see), `seats` (how many may wait)
 - for the operator: `balance` (fal's, read ahead), `ended` (how many have ended, for /metrics)
 """
