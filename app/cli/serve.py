@@ -38,8 +38,8 @@ def command(*, embedded: bool, workers: int) -> None:
     with settings_with_database(embedded=embedded) as given:
         settings = given.settings
         set_up_logs(level=settings.log_level, layout=settings.log_format, secrets=settings.secrets)
-        asyncio.run(_require_database(given, embedded=embedded))
         asyncio.run(_require_store(settings))
+        asyncio.run(_require_database(given, embedded=embedded))
         with _fal_of(given) as ready:
             if workers == 1:
                 _serve_here(ready)

@@ -52,7 +52,7 @@ Where things are
 - beside the Job: `log_keeping` (what models write, kept by `track`) → `log_reading` `log_routes`; `replies` (what fal's
   result said, for callers of fal's own protocol), `glance` (what those read ten times a second)
 - for browsers: `tokens` (a key makes one), taken wherever `accounts.access.credential_of` reads the credential
-- out: `read` `listing` `estimate` `wait`, woken by `hub`; `reach` (who may see), `wire` (what they see), `seats` (how
-  many may wait)
+- out: `read` `listing` `estimate` `wait`, woken by `hub`; `content` (the video; `links` names its address);
+  `reach` (who may see), `wire` (what they see), `seats` (how many may wait)
 - for the operator: `balance` (fal's, read ahead), `ended` (how many have ended, for /metrics)
 """

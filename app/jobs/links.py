@@ -38,7 +38,7 @@ class Links:
     def _query(self, job_id: UUID, credential: Credential, now: datetime) -> str:
         if self._tokens is None:
             return ""
-        expires_at = now + _GOOD_FOR
+        expires_at = now.replace(second=0, microsecond=0) + _GOOD_FOR  # the same link to all who read in this minute
         if credential.grant is not None:
             expires_at = min(expires_at, credential.grant.expires_at)
         grant = Grant(scope="content", job_id=job_id, expires_at=expires_at)
