@@ -13,6 +13,7 @@ from app.accounts.access import credential_of
 from app.accounts.callers import CALLER_FROM, Credential, KeyUnknown, sql_caller, sql_live
 from app.http import PlainRoute
 from app.ids import parse, show
+from app.jobs.erase import JobNotEnded
 from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.rooms import Rooms, rooms_of
 from app.jobs.schema import CONTENT, CONTENT_PARAMETERS, CONTENTS, JOB_ID
@@ -33,15 +34,6 @@ FROM (SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = $1 AND {sql_li
 LEFT JOIN jobs j ON j.id = $2 AND {sql_visible(user="c.user_id", role="c.role", team="c.team_id")}
 LEFT JOIN outputs o ON o.job_id = j.id AND o.stored_at IS NOT NULL
 """  # noqa: S608  every part is ours
-
-
-class JobNotEnded(Problem):
-    """The job has not ended, so it has no video yet.
-
-    Wait for it with `GET /v1/jobs/{id}` and `Prefer: wait=60`, or follow `GET /v1/jobs/{id}/events`.
-    """
-
-    status = 409
 
 
 class VideoMissing(Problem):
@@ -116,7 +108,9 @@ async def _find_video(rooms: Rooms, credential: Credential, job_id: UUID) -> Vid
 
 def _video(job_id: UUID, row: Any) -> Video:
     if not row["is_ended"]:
-        raise JobNotEnded(f"The job is {row['status']}: wait for its end.", job_status=row["status"])
+        raise JobNotEnded(
+            f"The job is {row['status']}, and has no video yet: wait for its end.", job_status=row["status"]
+        )
     if row["is_erased"]:
         raise VideoErased("Ask for a new video: this one is gone for good.")
     if not row["has_video"]:

@@ -20,9 +20,10 @@ FROM jobs j WHERE j.id = $1 AND {sql_visible(user="$2", role="$3", team="$4")}
 
 
 class JobNotEnded(Problem):
-    """The job is still under way, and what it was asked is needed to finish it.
+    """The job is still under way: there is no video yet, and what it was asked is needed to finish it.
 
-    Wait for its end, or cancel it (`POST /v1/jobs/{id}/cancel`), and send this again afterwards.
+    Wait for its end (`GET /v1/jobs/{id}` with `Prefer: wait=60`, or its events), or cancel it
+    (`POST /v1/jobs/{id}/cancel`), and send this again afterwards.
     """
 
     status = 409
