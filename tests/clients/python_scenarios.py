@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -413,7 +413,7 @@ async def main() -> None:
     os._exit(0)  # a call that never ends has failed its scenario, and must not keep the process
 
 
-async def play_all(scenarios: dict[str, Scenario], http: httpx.Client) -> dict[str, Any]:
+async def play_all(scenarios: Mapping[str, Scenario], http: httpx.Client) -> dict[str, Any]:
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def play_in_turn(name: str, suffix: str) -> tuple[str, Any]:
