@@ -89,8 +89,10 @@ def _say_what_is_used(settings: Settings) -> None:
 
 def _serve_here(given: Given) -> None:
     from app.main import create_app  # noqa: PLC0415  a supervisor of workers carries none of it
+    from app.web.memory import settle_memory  # noqa: PLC0415
 
     app = create_app(given.settings)
+    settle_memory()
     with listen(given.settings.host, given.settings.port) as listener:
         _say_what_is_used(given.settings)
         Server(uvicorn_config(app, given.settings)).run([listener])

@@ -19,6 +19,7 @@ from app.cli.server import release_waiting
 from app.logs import set_up_logs
 from app.main import create_app
 from app.settings import SettingsError, from_environment
+from app.web.memory import settle_memory
 
 DECIDED: Final = "FALGATE_DECIDED"
 """Internal: what `falgate serve` decided for its workers, as JSON. Nobody else sets or reads it."""
@@ -40,6 +41,7 @@ def make_app() -> FastAPI:
     set_up_logs(level=settings.log_level, layout=settings.log_format, secrets=settings.secrets)
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
     app = create_app(settings)
+    settle_memory()
     _release_at_signal(app)
     return app
 

@@ -30,6 +30,7 @@ from app.problems import MethodNotAllowed, NotFound
 from app.tokens import TokenUnknown
 
 _YES: Final = ("1", "true")  # JavaScript's word and Python's (FAL.md 1.3)
+_NO_LOG: Final = (b"", b"logs=0", b"logs=false")
 _STILL: Final = "Request is still in progress"
 _UNKNOWN: Final = "No request of this id is yours to see under this endpoint: check the id, the endpoint and the key."
 _ERASED: Final = "What this request returned has been erased."
@@ -146,7 +147,7 @@ class _About:
 
 
 def _wants_log(request: Request) -> bool:
-    """Most calls have no query, or one that says no."""
-    if b"logs=" not in request.scope["query_string"]:
+    """Most calls have no query, or one that says no: that is known without reading it in full."""
+    if request.scope["query_string"] in _NO_LOG:
         return False
     return request.query_params.get("logs", "").lower() in _YES

@@ -5,6 +5,7 @@ Python repeats 408, 409 and 429 ten times, on submits too; JavaScript repeats 42
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any, Final, cast
 
 from pydantic_core import ErrorDetails, to_json
@@ -38,7 +39,8 @@ def fal_answer(problem: Problem) -> Response:
         message = "; ".join(f"{_where(entry['loc'])}: {entry['msg']}" for entry in entries)
         return _answer(problem.status, {"detail": entries, "message": message}, _FREE)
     kind = problem.code.replace("-", "_")
-    body = {"detail": problem.detail, "message": problem.detail, "error_type": kind, **problem.members}
+    detail = _quotas(problem.members["quotas"]) if "quotas" in problem.members else problem.detail
+    body = {"detail": detail, "message": detail, "error_type": kind, **problem.members}
     return _answer(_status(problem), body, {**problem.headers, "x-fal-error-type": kind})
 
 
@@ -49,6 +51,18 @@ def _answer(status: int, body: Mapping[str, object], headers: Mapping[str, str])
 def _status(problem: Problem) -> int:
     """Every quota's refusal is a 402: what waiting would mend is not for a client to wait for in secret."""
     return _QUOTA if "quotas" in problem.members else _ONCE.get(problem.status, problem.status)
+
+
+def _quotas(quotas: Any) -> str:
+    """Both clients show their users this text and nothing else of a refusal: so here the figures are in it."""
+    told = []
+    for quota in quotas:
+        window = f" per {quota['window']}" if quota["window"] else ""
+        ends_at = quota["window_ends_at"]
+        until = f" until {ends_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if ends_at else ""
+        left = f"{quota['remaining']} of {quota['maximum']} left{until}, {quota['requested']} asked for"
+        told.append(f"{quota['scope']} {quota['metric']}{window}: {left}")
+    return f"A quota does not allow this job. {'; '.join(told)}."
 
 
 def _entry(error: ErrorDetails) -> dict[str, Any]:

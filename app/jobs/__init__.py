@@ -49,6 +49,8 @@ Where things are
 - the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
   `cancel`, `resolve` (who else may end it); `fal_webhook` (as fal would tell it)
 - after it: `forget` (what is erased), by `erase` (somebody asked) or `forgetting` (PAYLOAD_DAYS); `fal_copies` (at fal)
+- beside the Job: `log_keeping` (what models write, kept by `track`) → `log_reading` `log_routes`; `replies` (what fal's
+  result said, for callers of fal's own protocol), `glance` (what those read ten times a second)
 - for browsers: `tokens` (a key makes one), taken wherever `accounts.access.credential_of` reads the credential
 - out: `read` `listing` `estimate` `wait`, woken by `hub`; `reach` (who may see), `wire` (what they see), `seats` (how
   many may wait)

@@ -5,7 +5,6 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request

@@ -4,8 +4,11 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import from_environment
+from app.web.memory import settle_memory
 
 
 def make() -> FastAPI:
     """From the environment alone."""
-    return create_app(from_environment(env_file=None))
+    app = create_app(from_environment(env_file=None))
+    settle_memory()
+    return app

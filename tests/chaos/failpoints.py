@@ -16,6 +16,8 @@ APP: Final = Path(__file__).parents[2] / "app"
 FAILPOINTS: Final[dict[str, str]] = {
     # A job's way in.
     "commit app.jobs.submit:Submits._run": "jobs accepted: idempotency keys, holds, windows, rows",
+    "answer /fal/{id}/kling-video/v2.1/master/text-to-video": "the 200 in fal's words",
+    "commit app.compat.repeats:Repeats._forget": "it was heard: an equal submit is another job",
     "commit app.ledger.usage:_create": "the first hold of a window: its row",
     "answer /v1/text-to-video": "the 202",
     "answer /v1/jobs/{id}": "a caller reads its job",
@@ -103,6 +105,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
     "commit app.ledger.audit:audit": "reads",
+    "commit app.compat.repeats:Repeats.remember": "who hung up during a direct call; a kill there is one before it",
     "commit app.jobs.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",

@@ -11,6 +11,8 @@ SHORT = Pace(places=5, life_seconds=0.8, administrates=False)
 ON_EVERY_JOBS_WAY = (
     "app.jobs.submit:Submits._run",
     "answer /v1/text-to-video",
+    "answer /fal/",
+    "app.compat.repeats:Repeats._forget",
     "answer /v1/jobs/{id}",
     "app.jobs.claims:",
     "app.jobs.dispatch:",

@@ -36,7 +36,7 @@ from app.settings import Settings, load_settings
 from tests.chaos.failpoints import CALLS
 
 _PASSED_OVER: Final = ("app.db", "app.fal", "app.deliveries.post", "contextlib", "sqlalchemy", "asyncio", "tests.chaos")
-_CALLERS: Final = ("/v1/text-to-video", "/v1/jobs", "/webhooks/fal/")
+_CALLERS: Final = ("/v1/text-to-video", "/v1/jobs", "/webhooks/fal/", "/fal/")
 _ID: Final = re.compile(r"(?<=/)(job_[0-9a-f]{32}|(?<=fal/)[^/]+)")
 
 HASTE: Final[dict[str, dict[str, object]]] = {

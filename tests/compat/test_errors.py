@@ -72,6 +72,8 @@ async def test_a_quota_of_any_kind_is_a_402_with_its_figures(gateway: Gateway) -
         for path in (TEXT, f"run/{TEXT}"):
             body = refusal(await submit(gateway, person, endpoint=path), 402, error_type)
             assert body["quotas"][0]["metric"] == metric
+            assert f"user {metric}" in body["detail"]
+            assert "of 0 left" in body["detail"].replace("0.00", "0")
 
 
 async def test_what_is_no_json_is_refused(gateway: Gateway, ann: Person) -> None:
