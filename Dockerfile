@@ -7,7 +7,7 @@ RUN python -m venv /packages \
  && /packages/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home falgate
+RUN useradd --system --uid 10001 --no-create-home falgate && install -d -m 700 -o falgate /outputs
 COPY --from=packages /packages /packages
 WORKDIR /falgate
 COPY app app

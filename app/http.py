@@ -1,6 +1,7 @@
 """What every route shares: JSON bodies, lists, and the base of our own URLs."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import ContextVar
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Query
@@ -17,6 +18,8 @@ from app.ids import parse
 from app.problems import InvalidInput, NotJson, Problem
 
 Row = TypeVar("Row")
+
+_asking: Final[ContextVar[Scope | None]] = ContextVar("asking", default=None)
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _MOST_FIELDS: Final = 200  # each unknown one is named, and costs memory until it is
@@ -144,6 +147,17 @@ def _direct(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
 def base_url(request: Request) -> str:
     """Where the caller reached us, when PUBLIC_URL does not say; no slash at its end."""
     return str(request.base_url).rstrip("/")
+
+
+def begin_answering(scope: Scope) -> None:
+    """This task answers that request: `reached_at` is about it."""
+    _asking.set(scope)
+
+
+def reached_at() -> str | None:
+    """`base_url` of the request that is being answered, wherever that is asked; None when none is."""
+    scope = _asking.get()
+    return None if scope is None else base_url(Request(scope))
 
 
 def methods_of(request: Request) -> list[str]:

@@ -25,7 +25,7 @@ from app.compat.repeats import Repeats
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
 from app.http import base_url, methods_of
-from app.jobs import log_routes, tokens
+from app.jobs import content, log_routes, tokens
 from app.jobs import routes as jobs
 from app.jobs import schema as jobs_schema
 from app.jobs.rooms import Rooms
@@ -87,9 +87,8 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
-    app.router.routes.extend(
-        [*proxy.plain.routes, *uploads.router.routes, *deliveries.plain.routes, *compat.plain.routes]
-    )
+    for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
+        app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
     domains = (*of_jobs, deliveries.router, ledger.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):

@@ -33,6 +33,12 @@ class Metrics:
         self.delivery_tries = Counter(
             "falgate_delivery_tries", "Tries to deliver a webhook to a caller.", ["outcome"], registry=self.registry
         )
+        self.output_tries = Counter(
+            "falgate_output_tries", "Tries to copy a video to OUTPUT_STORE.", ["outcome"], registry=self.registry
+        )
+        self.downloads = Counter(
+            "falgate_downloads", "Videos asked for through the gateway.", ["source", "outcome"], registry=self.registry
+        )
         self.group_size = Histogram(
             "falgate_group_size",
             "Members that shared one transaction.",

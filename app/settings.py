@@ -27,7 +27,18 @@ _HOST: Final = re.compile(r"[a-z0-9._:-]+")
 _ADDRESS: Final = re.compile(r".*:.*|\d+\.\d+\.\d+\.\d+")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-SECRETS: Final = ("FAL_KEY", "FAL_ADMIN_KEY", "DATABASE_URL", "ADMIN_KEY", "SECRET_KEY", "METRICS_KEY")
+SECRETS: Final = (
+    "FAL_KEY",
+    "FAL_ADMIN_KEY",
+    "DATABASE_URL",
+    "ADMIN_KEY",
+    "SECRET_KEY",
+    "METRICS_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*/?")
 FAL_URLS: Final = ("fal_queue_url", "fal_rest_url", "fal_api_url")
 
 
@@ -58,6 +69,18 @@ def _is_plain_url(value: str) -> bool:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+def split_place(place: str) -> tuple[str, str]:
+    """A bucket and a prefix, or '' and a folder. Raises ValueError: what OUTPUT_STORE must be."""
+    if place.startswith("s3://"):
+        parts = urlsplit(place)
+        if not _BUCKET.fullmatch(parts.netloc) or not _PREFIX.fullmatch(parts.path) or "?" in place or "#" in place:
+            raise ValueError("must name a bucket as s3://bucket or s3://bucket/prefix")
+        return parts.netloc, parts.path.strip("/")
+    if not place.startswith("/") or "\0" in place:
+        raise ValueError("must be an absolute folder (/data/outputs) or a bucket (s3://bucket/prefix)")
+    return "", place
 
 
 @cache
@@ -98,6 +121,11 @@ class Settings(BaseSettings):
     queue_seconds: int = Field(86400, ge=1)
     webhook_allow_private: bool = False
     output_store: str | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    aws_region: str | None = None
+    aws_endpoint_url: HttpUrl | None = None
     payload_days: int = Field(30, ge=1, le=36_500)
     metrics_key: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -201,6 +229,20 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("output_store")
+    @classmethod
+    def _is_place(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_place(value)
+        return value
+
+    @model_validator(mode="after")
+    def _keys_of_the_bucket_go_together(self) -> Self:
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            message = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together: set both, or neither"
+            raise ValueError(message)
+        return self
+
     @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:
         if self.poll_seconds > self.job_deadline_seconds:
@@ -228,6 +270,8 @@ class Settings(BaseSettings):
             self.admin_key,
             self.secret_key,
             self.metrics_key,
+            self.aws_secret_access_key,
+            self.aws_session_token,
         )
         texts = [value.get_secret_value() for value in values if value]
         halves = [text.partition(":")[2] for text in texts[: 2 if self.fal_admin_key else 1]]  # fal's are id:secret

@@ -19,10 +19,10 @@ from pydantic import SecretStr
 from app.problems import Problem
 from app.sealing import derive_key
 
-Scope = Literal["submit", "read"]
+Scope = Literal["submit", "read", "content"]
 
 MARK: Final = "ft_"
-_SCOPES: Final[tuple[Scope, ...]] = ("submit", "read")
+_SCOPES: Final[tuple[Scope, ...]] = ("submit", "read", "content")
 _FIXED: Final = struct.Struct(">32sQB16s")  # hash of the secret, expiry in Unix microseconds, scope, job
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -64,6 +64,9 @@ class Grant:
 
     `submit` makes jobs and reads and cancels them; `read` only reads. With an `end_user`, only jobs of that end user,
     who then stands on every job that is made; with a `job_id`, that job alone. Never more than the key's user's own.
+
+    `content` is what stands in a Job's `content_url`: the video of one job and nothing else of it. It goes with whoever
+    may read that job, so it need not be the user's own; what the key's user may see is still asked at each use.
     """
 
     scope: Scope
@@ -73,6 +76,8 @@ class Grant:
 
     def shows(self, job_id: UUID, *, is_own: bool, end_user: str | None) -> bool:
         """Whether it opens this job."""
+        if self.scope == "content":
+            return self.job_id == job_id
         return (
             is_own
             and (self.job_id is None or self.job_id == job_id)

@@ -11,8 +11,9 @@ from fastapi import Depends, Request
 
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.db import Database
-from app.fal import KeySet, Platform, Queue, Storage, trust
+from app.fal import Downloads, KeySet, Platform, Queue, Storage, trust
 from app.metrics import Metrics
+from app.output_store import OutputStore, open_store
 from app.settings import Settings
 from app.tokens import Tokens
 
@@ -29,6 +30,8 @@ class Wiring:
     platform: Platform
     storage: Storage
     signatures: KeySet
+    downloads: Downloads
+    output_store: OutputStore | None
     tls: ssl.SSLContext
     catalogue: Catalogue
     metrics: Metrics
@@ -58,6 +61,8 @@ def wire(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Wiri
             tls=tls,
         ),
         signatures=KeySet(rest_url=settings.fal_rest_url, tls=tls),
+        downloads=Downloads(fal_urls=(settings.fal_queue_url, settings.fal_rest_url), tls=tls),
+        output_store=open_store(settings),
         tls=tls,
         catalogue=load_catalogue(),
         metrics=Metrics(),

@@ -66,12 +66,13 @@ async def _find(request: Request, wiring: Wiring, secret_hash: bytes) -> Caller:
 
 
 def credential_of(
-    request: Request, wiring: Wiring, *, job_id: UUID | None = None, in_query: bool = False
+    request: Request, wiring: Wiring, *, job_id: UUID | None = None, in_query: bool = False, for_content: bool = False
 ) -> Credential:
     """The key or the token of a request to a route that takes both; asks no database.
 
     `job_id` is the job that the route is about, if it is about one. Where no header can be sent (`in_query`: events
     and content) `?token=` counts before a header, and only with a token of this one job.
+    A token that stands in a `content_url` opens nothing but what is `for_content`.
 
     Raises KeyUnknown, RoleForbidden for ADMIN_KEY, and TokenUnknown.
     """
@@ -86,6 +87,7 @@ def credential_of(
         now=wiring.clock(),
         job_id=job_id,
         in_query=given[0] if given else None,
+        for_content=for_content,
     )
 
 

@@ -123,11 +123,13 @@ def read_credential(
     now: datetime,
     job_id: UUID | None = None,
     in_query: str | None = None,
+    for_content: bool = False,
 ) -> Credential:
     """The credential of a route that takes tokens too; asks no database.
 
     `job_id` is the job that the route is about, if it is about one: a token for one job opens no other route.
-    `in_query` is `?token=`, where a route takes it: only a token of this job counts there.
+    `in_query` is `?token=`, where a route takes it: only a token of this job counts there. A token that is made for a
+    video (scope `content`) opens no route but the one `for_content`.
 
     Raises KeyUnknown, RoleForbidden for ADMIN_KEY, and TokenUnknown.
     """
@@ -135,7 +137,7 @@ def read_credential(
         if tokens is None or job_id is None:
             raise TokenUnknown
         secret_hash, grant = tokens.read(in_query, now=now)
-        if grant.job_id != job_id:
+        if grant.job_id != job_id or (grant.scope == "content" and not for_content):
             raise TokenUnknown
         return Credential(secret_hash, grant)
     scheme, secret = authorization(headers)
@@ -143,7 +145,7 @@ def read_credential(
         if tokens is None:
             raise TokenUnknown
         secret_hash, grant = tokens.read(secret.decode("latin-1"), now=now)
-        if grant.job_id not in {None, job_id}:
+        if grant.job_id not in {None, job_id} or (grant.scope == "content" and not for_content):
             raise TokenUnknown
         return Credential(secret_hash, grant)
     return Credential(credentials(headers, admin_key=settings.admin_key))

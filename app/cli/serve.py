@@ -20,6 +20,7 @@ from app.cli.server import Server, Workers, listen, uvicorn_config
 from app.fal import key_id_of
 from app.jobs.recover import count_of_other_keys
 from app.logs import set_up_logs
+from app.output_store import StoreTrouble, open_store
 from app.settings import Settings, from_environment
 
 log = logging.getLogger("falgate")
@@ -38,6 +39,7 @@ def command(*, embedded: bool, workers: int) -> None:
         settings = given.settings
         set_up_logs(level=settings.log_level, layout=settings.log_format, secrets=settings.secrets)
         asyncio.run(_require_database(given, embedded=embedded))
+        asyncio.run(_require_store(settings))
         with _fal_of(given) as ready:
             if workers == 1:
                 _serve_here(ready)
@@ -65,6 +67,18 @@ async def _require_database(given: Given, *, embedded: bool) -> None:
             " not, end this and serve with that key until they have ended, else an admin must resolve them",
             of_other_keys,
         )
+
+
+async def _require_store(settings: Settings) -> None:
+    """A place that refuses us would lose every video; one that is away just now may come back."""
+    try:
+        store = open_store(settings)
+        if store is not None:
+            await store.require_writable()
+    except StoreTrouble as trouble:
+        if trouble.is_refusal:
+            raise Refusal(f"OUTPUT_STORE cannot be used: {trouble}.") from None
+        log.warning("OUTPUT_STORE cannot be reached just now, and videos wait at fal: %s", trouble)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from app.catalogue.fields import images_below
 from app.compat.line import Line
 from app.compat.repeats import HeardResponse, Repeats, Told
 from app.compat.status import urls_of
-from app.deliveries.targets import LONGEST_URL
 from app.http import base_url, parse_json, require_json_type
 from app.ids import show
 from app.jobs.request import (
@@ -29,6 +28,7 @@ from app.jobs.request import (
     read_idempotency_key,
     refusal_of_webhook,
 )
+from app.outward.targets import LONGEST_URL
 from app.problems import InvalidInput, MethodNotAllowed, NotFound, input_faults
 from app.settings import Settings
 from app.tokens import Grant

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from app.db import Plain, sql_moment
 from app.deliveries.retries import DAY_SECONDS
-from app.deliveries.targets import target_of
 from app.ids import new_id
+from app.outward.targets import target_of
 
 _COUNT: Final = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 

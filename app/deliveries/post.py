@@ -2,23 +2,21 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Any, Final, Literal
 
 import httpx
 
-from app.deliveries.addresses import Address, may_call
-from app.deliveries.dns import Resolve, resolve
 from app.deliveries.retries import read_retry_after
-from app.deliveries.targets import Target, parse_target, refusal_of
+from app.outward.addresses import Address
+from app.outward.dns import Resolve, resolve
+from app.outward.pinned import NotAllowed, find_addresses, pinned_request
+from app.outward.targets import Target, parse_target, refusal_of
 
 TRY_SECONDS: Final = 15.0
-_CONNECT_SECONDS: Final = 5.0
-_ADDRESSES: Final = 3  # of a name are tried, one after the other, as long as none was reached
 _READ_BYTES: Final = 16_384
 _ANSWER_BYTES: Final = 65_536  # its head, what comes before it, and what is read of its body
 _PIECE_BYTES: Final = 2_048  # parsed without a pause
@@ -67,10 +65,6 @@ def _bound(stream: Any) -> None:
     stream.read = read_bounded
 
 
-class _NotAllowed(Exception):  # noqa: N818  a fact
-    """The name leads to an address that is not to be called."""
-
-
 class Post:
     """Sends webhooks. No redirect, proxy, cookie or connection used before; of the answer little more than a status."""
 
@@ -96,7 +90,7 @@ class Post:
                 return await self._send(url, body, headers, sending=sending, now=now)
         except (TimeoutError, httpx.TimeoutException):
             return Tried(outcome="timeout", error="no answer in time")
-        except _NotAllowed:
+        except NotAllowed:
             return Tried(outcome="not_allowed", error="the host leads to an address that webhooks may not go to")
         except httpx.HTTPError:
             return Tried(outcome="unreachable", error="the connection broke before an answer")
@@ -108,11 +102,11 @@ class Post:
         if refused is not None:
             return Tried(outcome="not_allowed", error=f"the URL {refused}")
         target = parse_target(url)
-        addresses = await self._find_addresses(target)
+        addresses = await find_addresses(target, allow_private=self._allow_private, resolve=self._resolve)
         if not addresses:
             return Tried(outcome="unreachable", error="the host's name could not be resolved")
         tried = Tried(outcome="unreachable", error="no connection")
-        for address in addresses[:_ADDRESSES]:
+        for address in addresses:
             try:
                 return await self._exchange(target, address, body, headers, sending=sending, now=now)
             except httpx.ConnectTimeout:
@@ -120,17 +114,6 @@ class Post:
             except httpx.ConnectError as error:
                 tried = Tried(outcome="unreachable", error=_why(error))
         return tried
-
-    async def _find_addresses(self, target: Target) -> Sequence[Address]:
-        """Where to connect. Raises _NotAllowed unless every address of the name is one that we may call."""
-        if target.address is not None:
-            return [target.address]  # `refusal_of` has looked at it
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            found = await self._resolve(target.host, target.port)
-        addresses = [ip_address(text) for text in found]
-        if not all(may_call(address, allow_private=self._allow_private) for address in addresses):
-            raise _NotAllowed
-        return addresses
 
     async def _exchange(
         self,
@@ -142,25 +125,14 @@ class Post:
         sending: Sending,
         now: datetime,
     ) -> Tried:
-        """POST to this very address; the certificate must be the host's."""
-        request = httpx.Request(
+        request = pinned_request(
             "POST",
-            httpx.URL(scheme=target.scheme, host=str(address), port=target.port),
+            target,
+            address,
             content=body,
-            headers={
-                "Host": target.host_header,
-                "User-Agent": "falgate",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-                "Content-Type": "application/json",
-                **headers,
-            },
-            extensions={
-                "target": target.path.encode("ascii"),
-                "sni_hostname": target.host,
-                "timeout": httpx.Timeout(self._try_seconds, connect=_CONNECT_SECONDS).as_dict(),
-                "trace": sending,
-            },
+            headers={"Content-Type": "application/json", **headers},
+            read_seconds=self._try_seconds,
+            trace=sending,
         )
         transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, http1=True, http2=False, retries=0)
         async with transport:

@@ -20,9 +20,11 @@ Where things are
 - fal's platform API: `platform` asks for the balance and the request list, which `listed` reads; it erases payloads
 - webhooks: `signature`, then `webhooks`
 - `storage` puts a caller's image where a job can name it
+- `downloads`: the videos at its CDN, which are public: no key goes there
 - `wire`: the connections, and reading one reply
 """
 
+from app.fal.downloads import Download, DownloadGone, Downloads, DownloadTrouble, OutOfRange
 from app.fal.lines import MOST_LINES
 from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
@@ -73,6 +75,10 @@ __all__ = [
     "CancelOutcome",
     "CancelRequested",
     "Completed",
+    "Download",
+    "DownloadGone",
+    "DownloadTrouble",
+    "Downloads",
     "Erased",
     "Failed",
     "FalError",
@@ -88,6 +94,7 @@ __all__ = [
     "LogLine",
     "NotSent",
     "NotYet",
+    "OutOfRange",
     "Platform",
     "Queue",
     "Queued",

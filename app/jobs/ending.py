@@ -15,6 +15,7 @@ from app.jobs.group import Group
 from app.jobs.wire import JOB_JSON
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
+from app.outputs.rows import keep_outputs
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.end")
@@ -53,6 +54,9 @@ j.id, j.quota_usage_ids, j.quoted_usd, j.seconds, j.price_id, j.user_id, j.team_
 j.tags::text AS tags"""
 """What `held_of` reads of a row `j` of jobs."""
 
+FAL_KEEPS_DAYS: Final = 7
+"""At least, unless the account says otherwise (FAL.md 5)."""
+
 _WINDOWS: Final = "SELECT DISTINCT unnest(quota_usage_ids) AS id FROM jobs WHERE id = ANY($1)"
 _END: Final = f"""
 WITH mine AS MATERIALIZED (
@@ -62,6 +66,7 @@ UPDATE jobs j SET status = e.status, output = e.output::json, error = e.error::j
        next_check_at = NULL, held_usd = 0, charged_usd = 0, version = j.version + 1, queue_position = NULL,
        gone_at = NULL, estimated_start_at = NULL, fal_reply = e.fal_reply::json,
        inference_seconds = e.inference_seconds,
+       expires_at = CASE WHEN e.status = 'succeeded' THEN $7::timestamptz + make_interval(days => $11) END,
        cancel_requested_at = CASE WHEN e.is_cancel THEN coalesce(j.cancel_requested_at, $7)
                                   ELSE j.cancel_requested_at END
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $8::bool[], $9::text[],
@@ -140,6 +145,7 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         [ending.is_cancel for ending in endings],
         [ending.fal_reply for ending in endings],
         [ending.inference_seconds for ending in endings],
+        min(FAL_KEEPS_DAYS, wiring.settings.payload_days),
     )
     by_id = {ending.job_id: ending for ending in endings}
     resolved = [(held, by_id[held.job_id].charge(held)) for held in map(held_of, rows)]
@@ -148,6 +154,8 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         await resolve_holds(plain, resolved, windows=windows, now=now, zone=wiring.settings.zone)
         await plain.execute(_CHARGED, ended)
         await plain.execute(_FORGET, ended)
+        if wiring.output_store is not None:
+            await keep_outputs(plain, ended)
     urls = {row["id"]: row["webhook_url"] for row in rows if row["webhook_url"] is not None}
     if urls:
         await store_deliveries(plain, _TELL, urls, now=now)

@@ -10,6 +10,7 @@ from app.ids import show
 from app.jobs.forget import forget_jobs
 from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.rooms import Rooms
+from app.outputs import archive
 from app.problems import NotFound, Problem
 
 _LOOK: Final = f"""
@@ -56,4 +57,5 @@ async def erase_payload(rooms: Rooms, caller: Caller, job_id: UUID) -> None:
             after={"payload_erased_at": now},
             now=now,
         )
+    await archive.erase(wiring, [job_id])
     rooms.fal_copies.loop.wake()

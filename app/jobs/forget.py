@@ -7,6 +7,7 @@ from uuid import UUID
 
 from app.db import Plain
 from app.deliveries.outbox import sql_erase_deliveries
+from app.outputs.rows import mark_erased
 from app.wiring import Wiring
 
 # An error's detail may repeat the input; its code and title are words of fal's and ours.
@@ -46,12 +47,13 @@ ON CONFLICT DO NOTHING
 async def forget_jobs(plain: Plain, job_ids: Sequence[UUID], *, wiring: Wiring, now: datetime) -> list[UUID]:
     """Erase the payloads of those of these jobs that have ended and still have one; returns them.
 
-    What may be archived of them has been erased before. Where there is FAL_ADMIN_KEY, fal is asked afterwards to
-    erase its copies (`fal_copies`). Order of locks: jobs by id, deliveries.
+    Their videos in the archive are marked: after the commit have it `erase` them, or it does so by itself. Where there
+    is FAL_ADMIN_KEY, fal is asked to erase its copies (`fal_copies`). Order of locks: jobs by id, outputs, deliveries.
     """
     rows: list[Any] = await plain.fetch(_ERASE, job_ids, now)
     erased: list[UUID] = [row["id"] for row in rows]
     if erased:
+        await mark_erased(plain, erased)
         await plain.execute(_ERASE_WITH_THEM, erased)
         if wiring.platform.erases_payloads:
             await plain.execute(_ASK_FAL, erased, wiring.fal.key_id)

@@ -12,6 +12,7 @@ from app.ids import first_id
 from app.jobs.fal_copies import FalCopies
 from app.jobs.forget import forget_jobs
 from app.loop import Loop
+from app.outputs import archive
 from app.wiring import Wiring
 
 _REST_SECONDS: Final = 60.0
@@ -52,7 +53,8 @@ class Forgetting:
         kept = [row["id"] for row in old if row["payload_erased_at"] is None]
         async with wiring.db.begin_plain() as plain:
             await plain.execute(_COME_TO, old[-1]["finished_at"])  # first: it is the lock between replicas
-            await forget_jobs(plain, kept, wiring=wiring, now=wiring.clock())
+            erased = await forget_jobs(plain, kept, wiring=wiring, now=wiring.clock())
+        await archive.erase(wiring, erased)
         self._fal_copies.loop.wake()
         return len(old)
 

@@ -1,7 +1,7 @@
 """Lists of jobs and of a job's entries, as each role may see them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -18,10 +18,14 @@ from app.jobs.reach import NOT_FOUND_DETAIL, listed_by, sql_visible
 from app.jobs.states import STATUSES
 from app.jobs.wire import job_json
 from app.money import Amount
+from app.outputs.rows import SQL_HAS_VIDEO
 from app.problems import InvalidInput, NotFound, input_faults
 from app.tokens import Grant
 
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
+Link = Callable[[str, UUID], str]
+"""A Job's JSON text and its id → the text with its `content_url` (`Links.completing`)."""
+
 _LONGEST: Final = 300
 
 
@@ -116,8 +120,13 @@ class JobFilter:
             self._faults += [{"parameter": name, "detail": fault["detail"]} for fault in input_faults(error.errors())]
 
 
-async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter, grant: Grant | None = None) -> str:
-    """A page of jobs, newest first, as JSON text; of a token, those that its grant shows."""
+async def list_jobs(
+    plain: Plain, caller: Caller, asked: JobFilter, *, grant: Grant | None = None, link: Link | None = None
+) -> str:
+    """A page of jobs, newest first, as JSON text; of a token, those that its grant shows.
+
+    `link` completes those that have a video.
+    """
     values = [*asked.values]
     conditions = [*asked.conditions]
     if grant is not None and grant.end_user is not None:
@@ -138,14 +147,15 @@ async def list_jobs(plain: Plain, caller: Caller, asked: JobFilter, grant: Grant
     values.append(caller.user_id)
     shown = "j.input" if caller.role != "finance" else f"CASE WHEN j.user_id = ${len(values)} THEN j.input END"
     rows = await plain.fetch(
-        f"SELECT j.id, {job_json(shown)} AS body FROM jobs j "  # noqa: S608
+        f"SELECT j.id, {SQL_HAS_VIDEO} AS has_video, {job_json(shown)} AS body FROM jobs j "  # noqa: S608
         f"WHERE j.id IN ({' UNION '.join(arms)}) AND ${len(values)}::uuid IS NOT NULL "
         f"ORDER BY j.id DESC LIMIT {limit}",
         *values,
     )
     page = rows[: asked.limit]
     cursor = f'"{show("job", page[-1]["id"])}"' if len(rows) > asked.limit else "null"
-    return f'{{"data":[{",".join(row["body"] for row in page)}],"next_cursor":{cursor}}}'
+    bodies = [link(row["body"], row["id"]) if link and row["has_video"] else row["body"] for row in page]
+    return f'{{"data":[{",".join(bodies)}],"next_cursor":{cursor}}}'
 
 
 _VISIBLE: Final = f"SELECT 1 FROM jobs j WHERE j.id = $1 AND {sql_visible(user='$2', role='$3', team='$4')}"  # noqa: S608

@@ -1,17 +1,19 @@
 """Reading one job: key, role and owner are checked and the Job is written by one statement; waiting reads share it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
+from app.accounts.callers import CALLER_FROM, Credential, KeyUnknown, sql_caller, sql_live
 from app.accounts.last_used import LastUsed
 from app.db import Database
 from app.jobs.group import Group
+from app.jobs.links import Links
 from app.jobs.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.wire import job_json
+from app.outputs.rows import SQL_HAS_VIDEO
 from app.problems import NotFound
 from app.tokens import Grant
 
@@ -20,7 +22,7 @@ INPUT_SHOWN: Final = "CASE WHEN c.role = 'finance' AND j.user_id <> c.user_id TH
 
 _READ: Final = f"""
 SELECT c.key_id, c.is_stale, j.version, j.finished_at IS NOT NULL AS is_ended, j.user_id = c.user_id AS is_own,
-       j.end_user,
+       j.end_user, {SQL_HAS_VIDEO} AS has_video,
        CASE WHEN j.id IS NOT NULL THEN {job_json(INPUT_SHOWN)} END AS body
 FROM unnest($1::bytea[], $2::uuid[]) WITH ORDINALITY AS r (hash, job_id, n)
 LEFT JOIN LATERAL (
@@ -48,19 +50,25 @@ class Seen:
     body: str
     version: int
     is_ended: bool
+    has_video: bool = False
 
 
 class Reader:
     """Never a cache: each answer was read after it was asked for."""
 
-    def __init__(self, db: Database, last_used: LastUsed) -> None:
+    def __init__(self, db: Database, last_used: LastUsed, links: Links) -> None:
         self._db = db
+        self._links = links
         self._last_used = last_used
         self._group = Group[Asked, Seen](self._read)
 
     async def read(self, asked: Asked) -> Seen:
         """Raises KeyUnknown, or NotFound for a job that is not there or not theirs."""
-        return await self._group(asked)
+        seen = await self._group(asked)
+        if not seen.has_video:
+            return seen
+        credential = Credential(asked.secret_hash, asked.grant)
+        return replace(seen, body=self._links.complete(seen.body, asked.job_id, credential, now=asked.now))
 
     async def _read(self, batch: Sequence[Asked]) -> list[Seen | Exception]:
         async with self._db.plain() as plain:
@@ -73,7 +81,7 @@ class Reader:
         return [self._outcome(asked, row) for asked, row in zip(batch, rows, strict=True)]
 
     def _outcome(self, asked: Asked, row: Any) -> Seen | Exception:
-        key_id, is_stale, version, is_ended, is_own, end_user, body = row
+        key_id, is_stale, version, is_ended, is_own, end_user, has_video, body = row
         if key_id is None:
             return KeyUnknown()
         if is_stale:
@@ -82,4 +90,4 @@ class Reader:
             asked.grant is None or asked.grant.shows(asked.job_id, is_own=is_own, end_user=end_user)
         ):
             return NotFound(NOT_FOUND_DETAIL)
-        return Seen(body, version, is_ended)
+        return Seen(body, version, is_ended, has_video)

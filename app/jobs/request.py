@@ -16,8 +16,8 @@ from starlette.requests import Request
 from app.catalogue.endpoint import Category, Endpoint, Input
 from app.catalogue.fields import NO_NUL, images_below, show_image
 from app.catalogue.registry import Catalogue
-from app.deliveries.targets import LONGEST_URL, refusal_of
 from app.http import parse_json, require_json_type
+from app.outward.targets import LONGEST_URL, refusal_of
 from app.problems import InvalidInput, input_faults
 from app.settings import Settings
 from app.tokens import Grant

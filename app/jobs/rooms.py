@@ -21,6 +21,7 @@ from app.jobs.fal_copies import FalCopies
 from app.jobs.forgetting import Forgetting
 from app.jobs.glance import Glances
 from app.jobs.hub import Hub
+from app.jobs.links import Links
 from app.jobs.log_reading import LogReader
 from app.jobs.lost import LostAnswers
 from app.jobs.overdue import end_overdue
@@ -33,6 +34,7 @@ from app.jobs.submit import Submits
 from app.jobs.track import Tracker
 from app.jobs.upstream import Upstream
 from app.loop import Loop
+from app.outputs.archive import Archive
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.jobs")
@@ -50,9 +52,11 @@ class Rooms:
         self.wiring = wiring
         self.last_used = last_used
         self.hub = Hub(wiring.db)
-        self.reader = Reader(wiring.db, last_used)
         self.log_reader = LogReader(wiring.db)
         self.glances = Glances(wiring.db, last_used)
+        self.links = Links(wiring.tokens, public_url=wiring.settings.public_url)
+        self.reader = Reader(wiring.db, last_used, self.links)
+        self.archive = Archive(wiring)
         self.sender = Sender(wiring)
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
@@ -93,9 +97,9 @@ class Rooms:
     def _loops(self) -> list[Loop]:
         telling = [self.sender.loop, self.sender.slow_loop]
         helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
-        forgetting = [self.forgetting.loop, self.fal_copies.loop]
+        keeping = [self.archive.loop, self.forgetting.loop, self.fal_copies.loop]
         following = [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop]
-        return [*following, *telling, *helping, *forgetting]
+        return [*following, *telling, *helping, *keeping]
 
     def start(self) -> None:
         """Start listening, dispatching, tracking and keeping house."""

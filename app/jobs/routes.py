@@ -210,11 +210,12 @@ async def receive_webhook(request: Request) -> Response:
     responses=LISTED | responses(401, 403, 422, 503),
     openapi_extra={"parameters": FILTERS},
 )
-async def get_jobs(request: Request, who: Admitting, wired: Wired) -> Response:
+async def get_jobs(request: Request, who: Admitting, rooms: InRooms, wired: Wired) -> Response:
     """Newest first: your own; for a lead the team's too; for finance and admin all. With a token, what that shows."""
     asked = JobFilter(request.query_params.multi_items())
+    link = rooms.links.completing(who.credential, now=wired.clock())
     async with wired.db.plain() as connection:
-        return json_response(await list_jobs(connection, who.caller, asked, who.credential.grant))
+        return json_response(await list_jobs(connection, who.caller, asked, grant=who.credential.grant, link=link))
 
 
 @router.post(

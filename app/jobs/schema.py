@@ -119,6 +119,39 @@ STREAMED: Final[Answers] = {
 }
 
 
+CONTENT: Final = """
+The bytes of the video: of the copy that this gateway keeps, else as they come from fal. One range at a time can be
+asked for. `content_url` of a Job is this address with a token that lets a player in for an hour.
+
+`?redirect=1`: where the video is, for whoever would rather have it without this gateway in between; a copy in a folder
+of the gateway's is sent all the same.
+"""
+CONTENT_PARAMETERS: Final = [
+    {
+        "name": "Range",
+        "in": "header",
+        "required": False,
+        "description": "One range of bytes; several are answered with the whole.",
+        "schema": {"type": "string", "examples": ["bytes=0-1023"]},
+    },
+    {
+        "name": "If-Range",
+        "in": "header",
+        "required": False,
+        "description": "The `ETag` that the range belongs to: of another video the whole is sent.",
+        "schema": {"type": "string"},
+    },
+    _filter("token", {"type": "string"}, "A token of this job, where no header can be sent."),
+    _filter("redirect", {"type": "string", "enum": ["0", "1"]}),
+]
+_VIDEO: Final = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
+CONTENTS: Final[Answers] = {
+    200: {"description": "The video.", "content": _VIDEO},
+    206: {"description": "The part of it that was asked for.", "content": _VIDEO},
+    302: {"description": "Where it is."},
+}
+
+
 def answers_job(descriptions: Mapping[int, str]) -> Answers:
     """Answers that carry a Job."""
     schema = {"$ref": "#/components/schemas/Job"}

@@ -46,11 +46,14 @@ def job_json(input_sql: str = "j.input") -> str:
         "expires_at": sql_moment("j.expires_at"),
         "payload_erased_at": sql_moment("j.payload_erased_at"),
     }
+    members["content_url"] = "NULL"  # the last: `links` puts the address of the video in its place
     listed = ", ".join(f"'{name}', {sql}" for name, sql in members.items())
     return f"json_build_object({listed})::text"
 
 
 JOB_JSON: Final = job_json()
+NO_CONTENT_URL: Final = "null}"
+"""How each Job that `job_json` writes ends."""
 
 
 class FalSide(BaseModel):
@@ -105,6 +108,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "finished_at": "2026-11-20T09:04:11.020000Z",
     "expires_at": "2026-11-27T09:04:11.020000Z",
     "payload_erased_at": None,
+    "content_url": "https://falgate.example/v1/jobs/job_0199f3a1c5e27b6d8f0a1b2c3d4e5f60/content?token=ft_…",
 }
 
 
@@ -151,6 +155,10 @@ class Job(BaseModel):
     expires_at: datetime | None = Field(description="Until when its video is kept at least.")
     payload_erased_at: datetime | None = Field(
         description="When its input and output were erased: asked for, or old. What it cost stays."
+    )
+    content_url: str | None = Field(
+        description="The video through this gateway, for an hour, for whoever has this address: it fits `<video src>`. "
+        "Read the job again for another. Null until there is a video, and in webhooks, which may come later than that."
     )
 
 

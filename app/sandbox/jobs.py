@@ -186,8 +186,9 @@ class Job:
     def _output(self, origin: str) -> dict[str, Any]:
         if self.plan.outcome == NO_VIDEO:
             return {"video": None}
+        name = f"lapsed-{self.clip.name}" if self.plan.lapsed else self.clip.name
         video = {
-            "url": f"{origin}/files/{self.request_id}/{self.clip.name}",
+            "url": f"{origin}/files/{self.request_id}/{name}",
             "content_type": "video/mp4",
             "file_name": self.clip.name,
             "file_size": self.clip.path.stat().st_size,

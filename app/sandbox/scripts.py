@@ -29,6 +29,7 @@ class Plan:
     unlisted: bool = False
     never_told: bool = False  # its webhook is not sent
     payload_error: bool = False
+    lapsed: bool = False  # its video is not at its URL
     outcome: str = "video"  # a name in outcomes.OUTCOMES
     quiet: bool = False  # the status body does not tell that the job failed
     units: str | None = ""  # x-fal-billable-units; "" = as fal would, None = no such header
@@ -117,6 +118,7 @@ SCRIPTS = (
     _script("timeout", "result", "504 `generation_timeout`", outcome="generation_timeout"),
     _script("garbled-result", "result", "done; two result reads answer 502 HTML first", garbled_results=2),
     _script("no-video", "result", "200 whose output has no video", outcome="no_video"),
+    _script("lapsed-video", "result", "done; there is nothing at the URL of its video", lapsed=True),
     _script("odd-units", "result", "done; 3.008 billable units", units="3.008"),
     _script("zero-units", "result", "done; 0 billable units", units="0"),
     _script("no-units", "result", "done; no billable units header", units=None),

@@ -5,12 +5,14 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.http import begin_answering
 from app.jobs.request import LONGEST_WAIT_SECONDS
 from app.metrics import Metrics
 from app.problems import TooManyFailures, Unavailable
@@ -36,7 +38,8 @@ _ASK_FOR_KEYS: Final = ("/v1/", _FAL, "/metrics")
 _ANSWERS_ONLY_KEYS: Final = ("/v1/", _FAL)
 _ANSWERS_ANYBODY: Final = "/fal/.well-known/"
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
-_OK: Final = 200
+_OF_VIDEOS: Final = "/content"
+_STREAMED: Final = frozenset({200, 206})
 _UNAUTHORIZED: Final = 401
 _SUCCESSES_BELOW: Final = 300
 _CUT_OFF: Final = (
@@ -79,6 +82,7 @@ class Edge:
         request_id = f"req_{secrets.token_hex(12)}"
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
+        begin_answering(scope)
         given = dict(scope["headers"])
         seconds = _seconds(scope["path"], given)
         patience = self._watch.begin(seconds)
@@ -206,6 +210,6 @@ class _Around:
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
             if self._path.startswith(_FAL) and not any(name == _FAL_ID for name, _ in headers):
                 message["headers"].append((_FAL_ID, self._id[1]))  # without it Python takes us for a broken nginx
-            if self.status == _OK and _is_stream(headers):
-                self.patience.last(math.inf)  # a stream lasts as long as its job
+            if self.status in _STREAMED and (_is_stream(headers) or self._path.endswith(_OF_VIDEOS)):
+                self.patience.last(math.inf)  # a stream lasts as long as its job, a video sees to its own end
         await self._send(message)

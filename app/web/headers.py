@@ -11,6 +11,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 _CSP: Final = b"content-security-policy"
 _ASSETS: Final = "/docs/assets/"
 _OF_PAGES: Final = ("/docs", "/problems")
+_OF_VIDEOS: Final = "/content"
 _INLINE: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 _ALWAYS: Final = (
@@ -25,11 +26,11 @@ _KEPT_DATA: Final = (*_ALWAYS, _OPENS_NOTHING)
 
 
 def headers_for(path: str, answered: Headers) -> Headers:
-    """What is added to an answer: data opens nothing and is kept nowhere; a page brings a policy of its own.
+    """What is added to an answer: data opens nothing and is kept nowhere; pages and videos bring their own policy.
 
     An answer that says itself how long it may be kept is left that.
     """
-    if not path.startswith(_OF_PAGES):
+    if not path.startswith(_OF_PAGES) and not path.endswith(_OF_VIDEOS):
         return _KEPT_DATA if any(name == b"cache-control" for name, _ in answered) else _DATA
     if path.startswith(_ASSETS):
         return _ALWAYS

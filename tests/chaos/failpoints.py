@@ -125,6 +125,15 @@ NOT_KILLED: Final[dict[str, str]] = {
         ),
         "forgets the prompts by which the books are compared; ended at each step in tests/jobs/test_forgetting.py",
     ),
+    "commit app.outputs.rows:claim_outputs": "the archive, without OUTPUT_STORE here, is killed in tests/outputs",
+    "commit app.outputs.rows:store_output": "as the line above",
+    "commit app.outputs.rows:try_later": "a pause is lost: the lease ends instead",
+    "commit app.outputs.rows:erase_later": "a pause is lost: the lease ends instead",
+    "commit app.outputs.rows:give_back": "when a gateway is told to end, not when it is killed",
+    "commit app.outputs.rows:remove_erased": "the file is deleted once more",
+    "commit app.outputs.archive:erase": "the archive deletes what is marked",
+    "downloads.open app.outputs.archive:Archive._fetch": "as the lease of the archive",
+    "downloads.open app.outputs.serving:_open_at_fal": "a caller's read: nothing is written",
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.recover:recover_jobs": "a command of its own; repeated, it does the same",
@@ -139,6 +148,7 @@ CALLS: Final = {
     "storage": {"initiate", "put"},
     "signatures": {"judge"},
     "post": {"send"},
+    "downloads": {"open"},
 }
 """What goes over the network, by what holds it in `Wiring`."""
 

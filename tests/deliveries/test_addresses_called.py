@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from app.deliveries.dns import resolve
 from app.deliveries.post import Post, Sending, Tried
 from app.fal import trust
+from app.outward.dns import resolve
 from tests.deliveries.receiver import Receiver, receiving
 
 TLS = trust()

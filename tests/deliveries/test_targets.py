@@ -4,8 +4,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from app.deliveries.addresses import may_call
-from app.deliveries.targets import parse_target, refusal_of, target_of
+from app.outward.addresses import may_call
+from app.outward.targets import parse_target, refusal_of, target_of
 
 PRIVATE = [
     "127.0.0.1", "127.255.0.9", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1",

@@ -29,5 +29,5 @@ def test_every_room_but_the_command_line_leaves_the_sandbox_alone() -> None:
 
 
 def test_every_room_but_four_speaks_no_http() -> None:
-    found = contract("Only fal, deliveries, wiring and the sandbox speak HTTP to others")
+    found = contract("Only fal, deliveries, outward, wiring and the sandbox speak HTTP to others")
     assert set(found["source_modules"]) == ROOMS - {"app.fal", "app.deliveries", "app.wiring", "app.sandbox"}

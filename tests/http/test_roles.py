@@ -52,6 +52,7 @@ TABLE: dict[str, Line] = {
     "stream_job_events": Line(SEES_JOB),
     "list_job_entries": Line(SEES_JOB),
     "list_job_logs": Line((200, 404, 200, 404, 404, 403, 200, 403)),
+    "get_job_content": Line(tuple(409 if status == 200 else status for status in SEES_JOB)),  # it has not ended
     "cancel_job": Line((200, 404, 200, 404, 404, 403, 200, 403)),
     "erase_job_payload": Line((204, 404, 204, 404, 404, 403, 204, 403)),
     "list_jobs": Line(everyone(200, 403)),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from app.jobs.forgetting import Forgetting
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.deliveries.receiver import Receiver, answer, receiving
-from tests.gateway import ADMIN, run_gateway
+from tests.gateway import ADMIN, Gateway, run_gateway
 from tests.http.world import PNG, find_in_rows
 from tests.jobs.conftest import settings_at
 from tests.jobs.hand import VIDEO, Hand, by_hand, failed, rest, until
@@ -75,7 +76,8 @@ async def test_neither_prompt_nor_video_stands_anywhere_afterwards_and_the_money
     for needle in (PROMPT, URL):
         assert await find_in_rows(hand.gateway, needle) == []
     job = await hand.job(job_id)
-    erased = {"input": None, "output": None, "expires_at": None, "payload_erased_at": job["payload_erased_at"]}
+    erased = {"input": None, "output": None, "expires_at": None, "content_url": None}
+    erased |= {"payload_erased_at": job["payload_erased_at"]}
     assert job == before | erased | {"version": before["version"] + 1}
     assert job["payload_erased_at"] is not None
     assert (job["charged_usd"], job["tags"], job["end_user"]) == ("1.40", {"film": "boat"}, "visitor 1")
@@ -464,8 +466,25 @@ async def test_an_index_finds_what_is_old_among_many(hand: Hand) -> None:
 # At a fal of one's own
 
 
-async def test_at_the_sandbox_nothing_is_left_either(database_url: str, sandbox: Sandbox) -> None:
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def none_left(gateway: Gateway, what: str) -> None:
+    """Wait until no such row is left."""
+    for _ in range(1000):
+        async with gateway.wiring.db.plain() as plain:
+            if not await plain.fetchval(f"SELECT count(*) FROM {what}"):  # noqa: S608  ours
+                return
+        await asyncio.sleep(0.02)
+    raise AssertionError(what)
+
+
+async def test_in_the_archive_and_at_the_sandbox_nothing_is_left_either(
+    database_url: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
     more = {"FAL_API_URL": f"{sandbox.url}/v1", "FAL_ADMIN_KEY": "an-admin-of-fal:its-secret"}
+    more |= {"FAL_REST_URL": sandbox.url, "OUTPUT_STORE": str(tmp_path)}
     async with run_gateway(settings_at(database_url, sandbox.url, **more)) as gateway:
         ann = await gateway.make_person()
         body = {"prompt": PROMPT, "image_url": PNG}
@@ -475,13 +494,14 @@ async def test_at_the_sandbox_nothing_is_left_either(database_url: str, sandbox:
         url = job["output"]["video"]["url"]
         sent = await asyncio.to_thread(sandbox.requests)
         assert [request["input"]["prompt"] for request in sent] == [PROMPT]
+        await none_left(gateway, "outputs WHERE stored_at IS NULL")
+        assert [path.suffix for path in files_in(tmp_path)] == [".mp4"]
         gone = await gateway.client.delete(f"/v1/jobs/{job['id']}/payload", headers=ann.headers)
         assert gone.status_code == 204
-        for _ in range(1000):
-            async with gateway.wiring.db.plain() as plain:
-                if not await plain.fetchval("SELECT count(*) FROM erasures WHERE erased_at IS NULL"):
-                    break
-            await asyncio.sleep(0.02)
+        assert files_in(tmp_path) == []
+        content = await gateway.client.get(f"/v1/jobs/{job['id']}/content", headers=ann.headers)
+        assert content.status_code == 410
+        await none_left(gateway, "erasures WHERE erased_at IS NULL")
         assert [request["erased"] for request in await asyncio.to_thread(sandbox.requests)] == [True]
         shown = json.dumps(await asyncio.to_thread(sandbox.requests))
         for needle in (PROMPT, url, "base64"):

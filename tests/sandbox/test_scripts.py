@@ -67,6 +67,7 @@ OWN_TESTS = {
     "locked-later",
     "refuse-quietly",
     "garbled-result",
+    "lapsed-video",
 }
 
 
@@ -214,3 +215,10 @@ def test_urls_can_name_another_host(sandbox: Sandbox) -> None:
     answer = sandbox.submit("[elsewhere]").json()
     assert answer["status_url"].startswith("http://elsewhere.invalid/fal-ai/kling-video/requests/")
     assert sandbox.wait(answer["request_id"])["status"] == "COMPLETED"
+
+
+def test_a_lapsed_video_is_named_and_not_there(sandbox: Sandbox) -> None:
+    request_id = sandbox.start("[lapsed-video]")
+    sandbox.wait(request_id)
+    url = sandbox.call(request_id).json()["video"]["url"]
+    assert sandbox.http.get(url).status_code == 404

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
-from app.deliveries.addresses import Address, may_call
+from app.outward.addresses import Address, may_call
 
 LONGEST_URL: Final = 2000
 

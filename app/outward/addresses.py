@@ -1,4 +1,4 @@
-"""Which addresses a webhook may go to. What stands inside an IPv6 address of a transition counts, not its wrapping."""
+"""Where we may go when others name the place. Of an IPv6 address of a transition what stands inside counts."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
@@ -47,7 +47,7 @@ _LOOPBACK_V6: Final = IPv6Address("::1")
 
 
 def may_call(address: Address, *, allow_private: bool) -> bool:
-    """Whether a webhook may go to this address, and to every address wrapped in it."""
+    """Whether we may go to this address, and to every address wrapped in it."""
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return False
     inner = _unwrap(address)
