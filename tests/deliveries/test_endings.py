@@ -8,8 +8,8 @@ import pytest
 
 from app.deliveries.outbox import count_pending
 from app.fal import Completed, Refused
-from app.jobs import causes, ending
-from app.jobs.ending import end_jobs
+from app.jobs.ends import causes, ending
+from app.jobs.ends.ending import end_jobs
 from tests.conftest import FAL_KEY, SECRET_KEY
 from tests.deliveries.conftest import Office
 from tests.jobs.hand import failed, until

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.jobs.submit import Submits
+from app.jobs.submits.submit import Submits
 from app.problems import Unavailable
 from tests.gateway import Gateway, Person
 

@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 
 from app.embedded import EmbeddedPostgres
-from app.jobs import wait
-from app.jobs.seats import Seats
-from app.jobs.wait import asked_now
+from app.jobs.reads import wait
+from app.jobs.reads.seats import Seats
+from app.jobs.reads.wait import asked_now
 from tests.conftest import settings_for
 from tests.gateway import ADMIN, Gateway, Person, run_gateway
 from tests.jobs.hand import until

@@ -9,8 +9,8 @@ import pytest
 
 from app.accounts.callers import COMMAND_LINE
 from app.fal import CancelRequested, Completed, Genuine, KeySet, NotSent, Queued, Refused, RefusedUs, Succeeded, Unknown
-from app.jobs.cancel import cancel_job
-from app.jobs.resolve import Resolution, resolve_job
+from app.jobs.ends.cancel import cancel_job
+from app.jobs.ends.resolve import Resolution, resolve_job
 
 from .house import House, Someone, failed, units
 from .test_exactly_once import calling, stray
