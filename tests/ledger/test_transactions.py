@@ -64,8 +64,9 @@ MONEY = [
     *(ROOT / "app/ledger").glob("*.py"),
     ROOT / "app/catalogue/prices.py",
     ROOT / "app/money.py",
-    *(ROOT / "app/jobs" / f"{name}.py" for name in ("accept", "charges", "ending", "estimate", "quotes", "resolve")),
-    *(ROOT / "app/jobs" / f"{name}.py" for name in ("strays", "submit")),
+    *(ROOT / "app/jobs/submits" / f"{name}.py" for name in ("accept", "estimate", "quotes", "submit")),
+    *(ROOT / "app/jobs/ends" / f"{name}.py" for name in ("charges", "ending", "resolve")),
+    ROOT / "app/jobs/at_fal/strays.py",
 ]
 
 
