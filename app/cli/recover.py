@@ -10,7 +10,7 @@ from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
 from app.db import Database
 from app.fal import key_id_of
-from app.jobs.recover import Recovered, count_others, recover_jobs
+from app.jobs.unknown.recover import Recovered, count_others, recover_jobs
 from app.settings import Settings
 
 _LOOKS: Final = 20  # a connection that has just been closed is listed for a moment more

@@ -18,7 +18,7 @@ from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
 from app.cli.server import Server, Workers, listen, uvicorn_config
 from app.fal import key_id_of
-from app.jobs.recover import count_of_other_keys
+from app.jobs.unknown.recover import count_of_other_keys
 from app.logs import set_up_logs
 from app.output_store import StoreTrouble, open_store
 from app.settings import Settings, from_environment
@@ -38,8 +38,8 @@ def command(*, embedded: bool, workers: int) -> None:
     with settings_with_database(embedded=embedded) as given:
         settings = given.settings
         set_up_logs(level=settings.log_level, layout=settings.log_format, secrets=settings.secrets)
-        asyncio.run(_require_database(given, embedded=embedded))
         asyncio.run(_require_store(settings))
+        asyncio.run(_require_database(given, embedded=embedded))
         with _fal_of(given) as ready:
             if workers == 1:
                 _serve_here(ready)

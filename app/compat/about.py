@@ -20,12 +20,12 @@ from app.compat.paths import RequestCall, is_base_of
 from app.compat.status import status_body, stream_status, urls_of
 from app.http import base_url
 from app.ids import show
-from app.jobs.cancel import JobEnded, cancel_job
-from app.jobs.glance import Glance, Wanted
+from app.jobs.ends.cancel import JobEnded, cancel_job
+from app.jobs.reads.glance import Glance, Wanted
+from app.jobs.reads.seats import SeatedResponse
+from app.jobs.reads.wait import asked_now
 from app.jobs.rooms import Rooms, rooms_of
-from app.jobs.seats import SeatedResponse
 from app.jobs.states import ENDED
-from app.jobs.wait import asked_now
 from app.problems import MethodNotAllowed, NotFound
 from app.tokens import TokenUnknown
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from app.fal import CLIENT_CLOSED
-from app.jobs.fal_webhook import OWN_ENDS
+from app.jobs.ends.fal_webhook import OWN_ENDS
 
 _FREE: Final = {"x-fal-billable-units": "0"}
 # Both clients take this 504 for the end of it; another one JavaScript reads three times more (FAL.md 4.1, 4.2).

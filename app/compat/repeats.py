@@ -26,10 +26,10 @@ from starlette.types import Receive, Scope, Send
 from app.compat.line import Line
 from app.db import is_database_away
 from app.ids import first_id
-from app.jobs.accept import Accepted, SubmitOutcome
 from app.jobs.group import Group
-from app.jobs.request import Submission
-from app.jobs.submit import Submits
+from app.jobs.submits.accept import Accepted, SubmitOutcome
+from app.jobs.submits.request import Submission
+from app.jobs.submits.submit import Submits
 from app.wiring import Wiring
 
 log = logging.getLogger("falgate.repeats")

@@ -13,7 +13,7 @@ from app.compat.run import answer_run
 from app.compat.schema import ANSWERS, SUBMIT
 from app.compat.submit import answer_submit
 from app.http import PlainRoute
-from app.jobs.schema import KEY_OR_TOKEN
+from app.jobs.routes.schema import KEY_OR_TOKEN
 from app.problems import NotFound
 from app.wiring import wiring_of
 

@@ -16,8 +16,8 @@ from app.compat.paths import RequestCall
 from app.compat.repeats import HeardResponse, Told
 from app.compat.submit import read_call, repeats_of
 from app.ids import show
+from app.jobs.reads.wait import wait_until_ended
 from app.jobs.rooms import Rooms, rooms_of
-from app.jobs.wait import wait_until_ended
 from app.problems import Problem, Unavailable
 
 _SPARE_SECONDS: Final = 60.0  # for what comes before and after the waiting

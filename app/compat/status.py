@@ -13,7 +13,7 @@ from app.compat.ends import read_end
 from app.compat.paths import alias_of
 from app.db import is_database_away
 from app.ids import show
-from app.jobs.glance import Glance
+from app.jobs.reads.glance import Glance
 from app.jobs.rooms import Rooms
 from app.jobs.states import ENDED
 from app.problems import Problem

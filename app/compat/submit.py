@@ -18,7 +18,7 @@ from app.compat.repeats import HeardResponse, Repeats, Told
 from app.compat.status import urls_of
 from app.http import base_url, parse_json, require_json_type
 from app.ids import show
-from app.jobs.request import (
+from app.jobs.submits.request import (
     Ours,
     Submission,
     as_given,

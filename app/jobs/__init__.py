@@ -32,27 +32,24 @@ What always holds
 - A job past its deadline is `unconfirmed` and cancelled at fal, by whoever made that one move; fal's result ends it.
 - Whether fal takes jobs is one row for all replicas: while it does not, one probe at a time is sent, and nothing fails.
 - A cancel is remembered whatever the status; a job that ended well all the same is charged.
-- A job ends in `ending.py`, whoever noticed; ended means `finished_at` is set.
+- A job ends in `ends/ending.py`, whoever noticed; ended means `finished_at` is set.
 - What is erased of a job that has ended is erased everywhere, in one transaction; its money, and that it was, stay.
 - Callers' reads never call fal, and never write. No transaction is open while fal is called.
 
 Where things are
-- rows: `tables`, `states`
-- in: `routes` `schema` `request` → `submit` (who goes together: `group`) → `accept` (one transaction) ← `quotes`
-- at fal: `rooms` starts every loop (`app.loop`): `dispatch` sends, `track` follows, `strays` and `overdue` tidy up;
-  they take rows by `claims` and move them by `moves`; `receive` takes fal's webhooks and wakes `track`
-- holding back: `upstream` (does fal take jobs?), `ramp` (how many may be on their way there at once); under
-  FAL_CONCURRENCY `release` (who goes next) and `standing` (where the others stand)
-- when fal does not tell: `doubts` (a failure that may be fal's own trouble), `told` (the webhook ends it), `gone`
-  (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule: `evidence`),
-  `recover` (a restore)
-- the end: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs);
-  `cancel`, `resolve` (who else may end it); `fal_webhook` (as fal would tell it)
-- after it: `forget` (what is erased), by `erase` (somebody asked) or `forgetting` (PAYLOAD_DAYS); `fal_copies` (at fal)
-- beside the Job: `log_keeping` (what models write, kept by `track`) → `log_reading` `log_routes`; `replies` (what fal's
-  result said, for callers of fal's own protocol), `glance` (what those read ten times a second)
-- for browsers: `tokens` (a key makes one), taken wherever `accounts.access.credential_of` reads the credential
-- out: `read` `listing` `estimate` `wait`, woken by `hub`; `reach` (who may see), `wire` (what they see), `seats` (how
-  many may wait)
-- for the operator: `balance` (fal's, read ahead), `ended` (how many have ended, for /metrics)
+- here: `tables`, `states`; `group` (what arrives together goes together); `rooms` (one of each, and every loop)
+- `routes`: `jobs`, `content`, `logs`, `tokens`, and what OpenAPI says of them (`schema`)
+- `submits`: `request` → `submit` → `accept` (one transaction) ← `quotes`; `estimate` asks without taking
+- `at_fal`: `dispatch` sends, `track` follows, `strays` tidies up; they take rows by `claims` and move them by `moves`;
+  `receive` takes fal's webhooks and wakes `track`. Holding back: `upstream` (does fal take jobs?), `ramp` (how many may
+  be on their way there at once); under FAL_CONCURRENCY `release` (who goes next) and `standing` (where the others
+  stand). When fal is in doubt: `doubts` (a failure that may be fal's own trouble), `told` (the webhook ends it).
+  Beside the Job: `log_keeping` (what models write), `replies` (what fal's result said, for its own protocol), `balance`
+- `unknown`: `gone` (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule:
+  `evidence`), `recover` (a restore)
+- `ends`: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs); `cancel`,
+  `resolve`, `overdue` (who else may end it); `fal_webhook` (as fal would tell it); `ended` (how many have)
+- `forgetting`: `forget` (what is erased), by `erase` (somebody asked) or `retention` (PAYLOAD_DAYS); `fal_copies`
+- `reads`: `read`, `glance` (what callers of fal's protocol read ten times a second), `listing`, `log_reading`, `wait`,
+  woken by `hub`; `reach` (who may see), `wire` (what they see), `links` (where the video is), `seats` (how many wait)
 """

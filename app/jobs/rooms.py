@@ -13,26 +13,26 @@ from starlette.requests import Request
 
 from app.accounts.last_used import LastUsed
 from app.deliveries.sender import Sender
-from app.jobs.balance import BalanceWatch
-from app.jobs.dispatch import Dispatcher, lease_seconds
-from app.jobs.ended import fold_ended
-from app.jobs.ending import Endings
-from app.jobs.fal_copies import FalCopies
-from app.jobs.forgetting import Forgetting
-from app.jobs.glance import Glances
-from app.jobs.hub import Hub
-from app.jobs.links import Links
-from app.jobs.log_reading import LogReader
-from app.jobs.lost import LostAnswers
-from app.jobs.overdue import end_overdue
-from app.jobs.read import Reader
-from app.jobs.receive import Receiver
-from app.jobs.seats import Seats
-from app.jobs.standing import Standing
-from app.jobs.strays import Strays
-from app.jobs.submit import Submits
-from app.jobs.track import Tracker
-from app.jobs.upstream import Upstream
+from app.jobs.at_fal.balance import BalanceWatch
+from app.jobs.at_fal.dispatch import Dispatcher, lease_seconds
+from app.jobs.at_fal.receive import Receiver
+from app.jobs.at_fal.standing import Standing
+from app.jobs.at_fal.strays import Strays
+from app.jobs.at_fal.track import Tracker
+from app.jobs.at_fal.upstream import Upstream
+from app.jobs.ends.ended import fold_ended
+from app.jobs.ends.ending import Endings
+from app.jobs.ends.overdue import end_overdue
+from app.jobs.forgetting.fal_copies import FalCopies
+from app.jobs.forgetting.retention import Forgetting
+from app.jobs.reads.glance import Glances
+from app.jobs.reads.hub import Hub
+from app.jobs.reads.links import Links
+from app.jobs.reads.log_reading import LogReader
+from app.jobs.reads.read import Reader
+from app.jobs.reads.seats import Seats
+from app.jobs.submits.submit import Submits
+from app.jobs.unknown.lost import LostAnswers
 from app.loop import Loop
 from app.outputs.archive import Archive
 from app.wiring import Wiring

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.http import begin_answering
-from app.jobs.request import LONGEST_WAIT_SECONDS
+from app.jobs.submits.request import LONGEST_WAIT_SECONDS
 from app.metrics import Metrics
 from app.problems import TooManyFailures, Unavailable
 from app.web.bodies import Bodies, Body

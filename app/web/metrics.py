@@ -13,7 +13,7 @@ from app.accounts.callers import KeyUnknown, authorization
 from app.db import Plain
 from app.deliveries.outbox import count_pending
 from app.http import JsonRoute
-from app.jobs.ended import count_ended
+from app.jobs.ends.ended import count_ended
 from app.jobs.states import WAITING
 from app.money import ZERO
 from app.problems import responses

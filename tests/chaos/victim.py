@@ -41,23 +41,23 @@ _ID: Final = re.compile(r"(?<=/)(job_[0-9a-f]{32}|(?<=fal/)[^/]+)")
 
 HASTE: Final[dict[str, dict[str, object]]] = {
     "app.fal.queue": {"SPARE_SECONDS": 0.5},
-    "app.jobs.claims": {"UNCONFIRMED_EVERY_SECONDS": 0.3, "LONGEST_INTERVAL_SECONDS": 0.3},
-    "app.jobs.moves": {"UNCONFIRMED_EVERY_SECONDS": 0.3},
+    "app.jobs.at_fal.claims": {"UNCONFIRMED_EVERY_SECONDS": 0.3, "LONGEST_INTERVAL_SECONDS": 0.3},
+    "app.jobs.at_fal.moves": {"UNCONFIRMED_EVERY_SECONDS": 0.3},
     "app.deliveries.retries": {"_STEPS": (0.1, 0.2, 0.4)},
-    "app.jobs.doubts": {"SERVER_ERROR_FOR_SECONDS": 2.0, "REFUSAL_FOR_SECONDS": 1.0},
-    "app.jobs.dispatch": {
+    "app.jobs.at_fal.doubts": {"SERVER_ERROR_FOR_SECONDS": 2.0, "REFUSAL_FOR_SECONDS": 1.0},
+    "app.jobs.at_fal.dispatch": {
         "_LEASE_MARGIN_SECONDS": 0.3,
         "_SEND_WITHIN_SECONDS": 0.5,
         "_LONGEST_BACKOFF_SECONDS": 0.1,
     },
-    "app.jobs.standing": {"_EVERY_SECONDS": 0.2},
-    "app.jobs.upstream": {
+    "app.jobs.at_fal.standing": {"_EVERY_SECONDS": 0.2},
+    "app.jobs.at_fal.upstream": {
         "LONGEST_PAUSE_SECONDS": 0.05,
         "LONGEST_PAUSE_LOST_SECONDS": 0.05,
         "_NOTHING_TO_SEND_SECONDS": 0.1,
     },
-    "app.jobs.strays": {"_LONGEST_INTERVAL_SECONDS": 1},
-    "app.jobs.track": {"_LONGEST_TROUBLE_SECONDS": 0.2, "_LEASES_EVERY_SECONDS": 0.1},
+    "app.jobs.at_fal.strays": {"_LONGEST_INTERVAL_SECONDS": 1},
+    "app.jobs.at_fal.track": {"_LONGEST_TROUBLE_SECONDS": 0.2, "_LEASES_EVERY_SECONDS": 0.1},
 }
 """What is shortened so that a life fits between two kills. Their order stays: sending is over before a lease ends."""
 

@@ -90,6 +90,8 @@ def test_a_database_that_is_away_is_one_sentence(command: list[str], tmp_path: P
         {"FAL_QUEUE_URL": "https://user:canary@queue.fal.run"},
         *({"FAL_QUEUE_URL": wrong} for wrong in WRONG_URLS),
         {"POLL_SECONDS": "200", "JOB_DEADLINE_SECONDS": "100"},
+        {"OUTPUT_STORE": "s3://canary:canary@bucket"},
+        {"AWS_SECRET_ACCESS_KEY": "canary", "OUTPUT_STORE": "s3://bucket"},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
@@ -117,6 +119,12 @@ def test_what_postgres_refuses_is_told_in_our_words(error: Exception, words: str
 def test_a_database_that_does_not_exist_is_told(database_url: str, tmp_path: Path) -> None:
     elsewhere = database_url.replace("/test_", "/not_there_")
     assert "create it first" in sentence(falgate("migrate", folder=tmp_path, **real(elsewhere)), code=1)
+
+
+def test_a_folder_for_videos_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "canary").touch()
+    settings = real(NOBODY, OUTPUT_STORE=str(tmp_path / "canary" / "videos"))
+    assert "OUTPUT_STORE cannot be used: the folder" in sentence(falgate("serve", folder=tmp_path, **settings), code=1)
 
 
 def test_two_databases_at_once_are_refused(tmp_path: Path) -> None:

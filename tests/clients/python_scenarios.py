@@ -187,7 +187,7 @@ async def run_failed(client: Client, stage: Stage, say: Say) -> None:
 
 
 async def run_not_started(client: Client, stage: Stage, say: Say) -> None:
-    await client("run", TEXT, {"prompt": stage.prompt("[never-starts]")}, start_timeout=10)
+    await client("run", TEXT, {"prompt": stage.prompt("[never-starts]")}, start_timeout=2)
 
 
 async def cancel_in_the_queue(client: Client, stage: Stage, say: Say) -> None:
@@ -225,7 +225,7 @@ async def client_timeout(client: Client, stage: Stage, say: Say) -> None:
 
 
 async def start_timeout(client: Client, stage: Stage, say: Say) -> None:
-    await client("subscribe", TEXT, {"prompt": stage.prompt("[never-starts]")}, start_timeout=10, interval=0.05)
+    await client("subscribe", TEXT, {"prompt": stage.prompt("[never-starts]")}, start_timeout=2, interval=0.05)
 
 
 async def too_short_a_timeout(client: Client, stage: Stage, say: Say) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from app.compat import submit as submitting
 from app.compat.line import Line
-from app.jobs.accept import SubmitOutcome
-from app.jobs.request import Submission
-from app.jobs.submit import Submits
+from app.jobs.submits.accept import SubmitOutcome
+from app.jobs.submits.request import Submission
+from app.jobs.submits.submit import Submits
 from tests.gateway import Gateway, Person
 from tests.jobs.hand import Clock, until
 

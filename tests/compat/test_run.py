@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from app.compat import run as running
 from app.compat.line import Line
-from app.jobs.read import Seen
+from app.jobs.reads.read import Seen
 from app.problems import Unavailable
 from tests.gateway import Gateway, Person
 from tests.jobs.hand import until

@@ -11,8 +11,8 @@ import pytest_asyncio
 from app.compat.ends import read_end
 from app.embedded import EmbeddedPostgres
 from app.fal import Failed, InProgress, Queued, told_outcome
-from app.jobs import causes
-from app.jobs.replies import failure_reply
+from app.jobs.at_fal.replies import failure_reply
+from app.jobs.ends import causes
 from tests.conftest import settings_for
 from tests.jobs.hand import Hand, by_hand
 

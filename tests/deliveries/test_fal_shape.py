@@ -14,7 +14,7 @@ from app.fal import Completed, Genuine
 from app.fal.messages import Reply
 from app.fal.signature import Forged, read_keys, verify
 from app.fal.webhooks import read_webhook, told_outcome
-from app.jobs.fal_webhook import FAL_JSON
+from app.jobs.ends.fal_webhook import FAL_JSON
 from tests.conftest import settings_for
 from tests.deliveries.conftest import Office
 from tests.deliveries.receiver import Received, answer

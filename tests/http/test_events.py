@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.jobs import hub
+from app.jobs.reads import hub
 from tests.gateway import Gateway, Person
 from tests.sandbox.running import Sandbox
 

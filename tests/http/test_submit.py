@@ -103,7 +103,7 @@ async def test_every_member_of_the_contract_is_there_and_no_other(gateway: Gatew
     members = """
         id status model endpoint input output error tags end_user seconds quoted_usd held_usd charged_usd price_id
         queue_position fal_request_id user_id team_id key_id version cancel_requested_at created_at submitted_at
-        started_at finished_at estimated_start_at
+        started_at finished_at estimated_start_at expires_at payload_erased_at content_url
     """
     job = (await gateway.submit(ann)).json()
     assert sorted(job) == sorted(members.split())

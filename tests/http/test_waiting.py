@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs import hub
+from app.jobs.reads import hub
 from tests.gateway import Gateway, Person
 
 from .world import TEXT, call_headers, faults, nothing_written, refusal

@@ -77,8 +77,8 @@ async def test_another_webhook_is_other_input_under_one_idempotency_key(gateway:
 async def test_a_delivery_is_listed_and_described(gateway: Gateway, ann: Person) -> None:
     made = [await end_job(gateway, ann) for _ in range(3)]
     assert made[0] | {"id": "", "job_id": "", "next_try_at": "", "created_at": ""} == {
-        "id": "", "job_id": "", "type": "job.canceled", "url": HOOK, "status": "pending", "tries": 0,
-        "next_try_at": "", "response_status": None, "error": None, "created_at": "", "tried_at": None,
+        "id": "", "job_id": "", "type": "job.canceled", "shape": "standard", "url": HOOK, "status": "pending",
+        "tries": 0, "next_try_at": "", "response_status": None, "error": None, "created_at": "", "tried_at": None,
         "delivered_at": None,
     }  # fmt: skip
     (await schema_of(gateway, "Delivery")).validate(made[0])

@@ -124,7 +124,10 @@ async def test_under_v1_nothing_is_answered_to_anybody(strict: Gateway) -> None:
         path = route.path.replace("{id}", "job_" + "0" * 32)
         for method in route.methods:
             answer = await strict.client.request(method, path)
-            refusal(answer, 401, "key-unknown")
+            if method == "HEAD":  # which has no body
+                assert answer.status_code == 401
+            else:
+                refusal(answer, 401, "key-unknown")
 
 
 def _routes(routes: list[BaseRoute]) -> list[Any]:

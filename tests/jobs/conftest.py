@@ -9,7 +9,7 @@ from app import wiring
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import Queue
-from app.jobs import dispatch, doubts, upstream
+from app.jobs.at_fal import dispatch, doubts, upstream
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.jobs.hand import Hand, by_hand

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from app.fal import Completed
-from app.jobs import doubts
+from app.jobs.at_fal import doubts
 from tests.jobs.hand import START_DEADLINE, Hand, failed, succeeded
 
 DONE = Completed(None, None)

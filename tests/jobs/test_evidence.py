@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalogue.fields import show_image
-from app.jobs.evidence import (
+from app.jobs.unknown.evidence import (
     SKEW,
     Absence,
     Candidate,

@@ -11,9 +11,10 @@ import pytest
 
 from app.fal import Completed, Trouble
 from app.ids import first_id
-from app.jobs import fal_copies, forgetting
-from app.jobs.fal_copies import PAUSES_SECONDS
-from app.jobs.forgetting import Forgetting
+from app.jobs.forgetting import fal_copies
+from app.jobs.forgetting import retention as forgetting
+from app.jobs.forgetting.fal_copies import PAUSES_SECONDS
+from app.jobs.forgetting.retention import Forgetting
 from app.settings import Settings
 from tests.conftest import settings_for
 from tests.deliveries.receiver import Receiver, answer, receiving

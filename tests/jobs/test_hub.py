@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.db import Database
-from app.jobs import hub as hub_module
-from app.jobs.hub import CHANNEL, Hub
+from app.jobs.reads import hub as hub_module
+from app.jobs.reads.hub import CHANNEL, Hub
 from app.settings import Settings
 from tests.gateway import run_gateway
 from tests.jobs.hand import by_hand, until

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.fal import Completed, InProgress, LogLine, Trouble
-from app.jobs.log_keeping import LogKeeper
+from app.jobs.at_fal.log_keeping import LogKeeper
 from tests.jobs.hand import Hand, failed, succeeded
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.fal import InProgress, NotSent, Trouble, Unknown
-from app.jobs.claims import Claimed, claim_followed
-from app.jobs.lost_rows import claim_endpoints, queue_again
+from app.jobs.at_fal.claims import Claimed, claim_followed
+from app.jobs.unknown.lost_rows import claim_endpoints, queue_again
 from tests.jobs.hand import START_DEADLINE, TEXT, Hand, accepted
 from tests.jobs.test_table import CHARGED, DONE, FREE
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.jobs import gone, lost, track
+from app.jobs.at_fal import track
+from app.jobs.unknown import gone, lost
 from app.ledger.audit import audit
 from tests.gateway import Gateway, Person, run_gateway
 from tests.jobs.conftest import settings_at

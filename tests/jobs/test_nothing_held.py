@@ -10,8 +10,8 @@ import pytest
 
 from app.deliveries.post import Post, Tried
 from app.fal import Balance, Erased, Initiated, Stored
-from app.jobs.claims import claim_followed
-from app.jobs.gone import Forgotten
+from app.jobs.at_fal.claims import claim_followed
+from app.jobs.unknown.gone import Forgotten
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"

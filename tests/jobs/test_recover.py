@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.fal import Unknown
-from app.jobs.recover import Recovered, count_of_other_keys, count_others, recover_jobs
+from app.jobs.unknown.recover import Recovered, count_of_other_keys, count_others, recover_jobs
 from tests.jobs.hand import START_DEADLINE, Hand, accepted
 from tests.jobs.test_lost import SETTLED
 from tests.jobs.test_table import DONE

@@ -10,8 +10,8 @@ import pytest
 
 from app import wiring
 from app.fal import NotSent, RequestRef, Unknown
-from app.jobs.claims import claim_queued
-from app.jobs.release import RELEASE_LOCK, choose
+from app.jobs.at_fal.claims import claim_queued
+from app.jobs.at_fal.release import RELEASE_LOCK, choose
 from app.wiring import utc_now
 from tests.gateway import run_gateway
 from tests.jobs.conftest import settings_at
@@ -144,7 +144,7 @@ async def test_large_inputs_are_released_only_as_memory_allows(
         body = {"prompt": "a boat", "image_url": f"data:image/png;base64,{'A' * 400}"}
         answer = await two_slots.gateway.client.post("/v1/image-to-video", json=body, headers=two_slots.person.headers)
         jobs.append(answer.json()["id"])
-    monkeypatch.setattr("app.jobs.dispatch._INPUT_BYTES_AT_ONCE", 500)
+    monkeypatch.setattr("app.jobs.at_fal.dispatch._INPUT_BYTES_AT_ONCE", 500)
     gate = asyncio.Event()
     two_slots.fal.during["submit"] = lambda: _wait(gate)
     await two_slots.begin_sending()

@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.jobs.release import Line, pick
+from app.jobs.at_fal.release import Line, pick
 
 
 def _id(number: int) -> UUID:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.db import Database, Lock
-from app.jobs.release import Line, choose, pick
+from app.jobs.at_fal.release import Line, choose, pick
 from app.settings import Settings
 from tests.jobs.hand import Hand, by_hand
 from tests.jobs.slots import ask, end, limited

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.fal import Completed
-from app.jobs.overdue import end_overdue
+from app.jobs.ends.overdue import end_overdue
 from app.settings import Settings
 from tests.jobs.hand import START_DEADLINE, TEXT, Hand, by_hand, rest
 

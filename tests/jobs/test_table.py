@@ -23,8 +23,8 @@ from app.fal import (
     Unknown,
     UnknownStatus,
 )
-from app.jobs.claims import claim_followed, claim_queued
-from app.jobs.overdue import end_overdue
+from app.jobs.at_fal.claims import claim_followed, claim_queued
+from app.jobs.ends.overdue import end_overdue
 from tests.jobs.hand import START_DEADLINE, Hand, accepted, failed, rest, succeeded, until
 
 DONE = Completed(None, None)

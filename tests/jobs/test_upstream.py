@@ -9,8 +9,8 @@ import pytest
 
 from app.accounts.last_used import LastUsed
 from app.fal import Completed, FalError, Gone, NotSent, Refused, RefusedUs, Trouble, Unknown
-from app.jobs import upstream
-from app.jobs.ramp import FIRST, Ramp
+from app.jobs.at_fal import upstream
+from app.jobs.at_fal.ramp import FIRST, Ramp
 from app.jobs.rooms import Rooms
 from app.settings import Settings
 from tests.gateway import run_gateway

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from app.fal import Completed, Gone, InProgress, KeySet, Queued, RefusedUs, Trouble, Unknown, UnknownStatus
-from app.jobs import ending
+from app.jobs.ends import ending
 from app.ledger.settles import resolve_holds
 from app.logs import set_up_logs
 from tests.conftest import settings_for
@@ -267,7 +267,7 @@ async def test_an_id_that_fal_does_not_name_to_our_key_is_not_stored(
 
 async def test_a_status_read_that_hangs_is_given_up(voice: Voice, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     _, attempt = await _lost(voice)
-    monkeypatch.setattr("app.jobs.receive._ASK_SECONDS", 0.02)
+    monkeypatch.setattr("app.jobs.at_fal.receive._ASK_SECONDS", 0.02)
     hand.fal.during["status"] = asyncio.Event().wait  # type: ignore[assignment]
     assert (await voice.tell(attempt, "slow")).status_code == 503
 

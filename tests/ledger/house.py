@@ -31,15 +31,15 @@ from app.fal import (
     Succeeded,
 )
 from app.ids import show
-from app.jobs.accept import Accepted as Made
-from app.jobs.accept import SubmitOutcome as Submitted
-from app.jobs.causes import error_json
-from app.jobs.charges import void
-from app.jobs.claims import ToSend, claim_queued
-from app.jobs.ending import Ending
-from app.jobs.moves import Moves
-from app.jobs.request import Submission
+from app.jobs.at_fal.claims import ToSend, claim_queued
+from app.jobs.at_fal.moves import Moves
+from app.jobs.ends.causes import error_json
+from app.jobs.ends.charges import void
+from app.jobs.ends.ending import Ending
 from app.jobs.rooms import Rooms
+from app.jobs.submits.accept import Accepted as Made
+from app.jobs.submits.accept import SubmitOutcome as Submitted
+from app.jobs.submits.request import Submission
 from app.ledger import quota_book
 from app.ledger.audit import Difference, audit
 from app.ledger.settles import Charge, Held

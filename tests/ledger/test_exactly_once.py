@@ -10,9 +10,9 @@ import pytest
 from app.accounts.callers import COMMAND_LINE, Caller
 from app.db import Plain
 from app.fal import Completed, Succeeded
-from app.jobs.cancel import JobEnded, cancel_job
-from app.jobs.ending import held_of
-from app.jobs.resolve import JobNotUnconfirmed, Resolution, resolve_job
+from app.jobs.ends.cancel import JobEnded, cancel_job
+from app.jobs.ends.ending import held_of
+from app.jobs.ends.resolve import JobNotUnconfirmed, Resolution, resolve_job
 from app.ledger.locks import EXCLUSIVE_LOCK, SHARED_LOCK
 from app.ledger.settles import Extra, Held, book_extra, lock_windows
 from app.settings import Settings

@@ -13,9 +13,9 @@ import pytest
 from app.accounts.callers import KeyUnknown
 from app.catalogue.prices import ModelUnpriced
 from app.db import is_database_away
-from app.jobs import submit as submit_module
-from app.jobs.accept import Accepted
-from app.jobs.quotes import Replayed, find_callers
+from app.jobs.submits import submit as submit_module
+from app.jobs.submits.accept import Accepted
+from app.jobs.submits.quotes import Replayed, find_callers
 from app.ledger.holds import QuotaExceeded
 from app.problems import Unavailable
 from app.settings import Settings
@@ -117,7 +117,7 @@ async def test_a_repeat_that_fails_does_not_run_what_was_committed_again(
             raise RuntimeError("broken")
         return await find_callers(*arguments, **more)
 
-    monkeypatch.setattr("app.jobs.accept.find_callers", breaks)
+    monkeypatch.setattr("app.jobs.submits.accept.find_callers", breaks)
     first, one, other, repeat = await together(
         house,
         house.submission(who),

@@ -26,10 +26,10 @@ from hypothesis.stateful import (
 
 from app.accounts.callers import COMMAND_LINE
 from app.fal import Completed, InProgress, NotSent, Queued, Refused, RefusedUs, Succeeded, Trouble, Unknown
-from app.jobs.cancel import JobEnded, cancel_job
-from app.jobs.claims import ToSend
-from app.jobs.overdue import end_overdue
-from app.jobs.resolve import JobNotUnconfirmed, Resolution, resolve_job
+from app.jobs.at_fal.claims import ToSend
+from app.jobs.ends.cancel import JobEnded, cancel_job
+from app.jobs.ends.overdue import end_overdue
+from app.jobs.ends.resolve import JobNotUnconfirmed, Resolution, resolve_job
 from app.ledger.holds import QuotaExceeded, TooManyInFlight, TooManyJobs
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.settles import Extra

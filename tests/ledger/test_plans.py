@@ -21,14 +21,14 @@ from app.accounts.callers import Caller, Role
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import Completed, InProgress, Succeeded
-from app.jobs.cancel import cancel_job
-from app.jobs.ended import fold_ended
-from app.jobs.estimate import estimate
-from app.jobs.listing import JobFilter, list_entries, list_jobs
-from app.jobs.lost_rows import claim_endpoints, read_suspects
-from app.jobs.overdue import end_overdue
-from app.jobs.read import Asked
+from app.jobs.ends.cancel import cancel_job
+from app.jobs.ends.ended import fold_ended
+from app.jobs.ends.overdue import end_overdue
+from app.jobs.reads.listing import JobFilter, list_entries, list_jobs
+from app.jobs.reads.read import Asked
 from app.jobs.states import STATUSES
+from app.jobs.submits.estimate import estimate
+from app.jobs.unknown.lost_rows import claim_endpoints, read_suspects
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.usage import read_usage
 from app.money import ZERO

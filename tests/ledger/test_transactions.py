@@ -9,8 +9,8 @@ import pytest
 
 from app.accounts.callers import COMMAND_LINE
 from app.fal import CancelRequested, Completed, Genuine, KeySet, NotSent, Queued, Refused, RefusedUs, Succeeded, Unknown
-from app.jobs.cancel import cancel_job
-from app.jobs.resolve import Resolution, resolve_job
+from app.jobs.ends.cancel import cancel_job
+from app.jobs.ends.resolve import Resolution, resolve_job
 
 from .house import House, Someone, failed, units
 from .test_exactly_once import calling, stray
@@ -64,8 +64,9 @@ MONEY = [
     *(ROOT / "app/ledger").glob("*.py"),
     ROOT / "app/catalogue/prices.py",
     ROOT / "app/money.py",
-    *(ROOT / "app/jobs" / f"{name}.py" for name in ("accept", "charges", "ending", "estimate", "quotes", "resolve")),
-    *(ROOT / "app/jobs" / f"{name}.py" for name in ("strays", "submit")),
+    *(ROOT / "app/jobs/submits" / f"{name}.py" for name in ("accept", "estimate", "quotes", "submit")),
+    *(ROOT / "app/jobs/ends" / f"{name}.py" for name in ("charges", "ending", "resolve")),
+    ROOT / "app/jobs/at_fal/strays.py",
 ]
 
 

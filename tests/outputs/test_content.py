@@ -177,7 +177,7 @@ async def test_the_link_of_a_job_opens_its_video_and_nothing_else(
     assert (await fetch(gateway, job_id, params={"token": token})).content == WHOLE
     assert (await fetch(gateway, job_id, params={"token": token}, headers={"Range": "bytes=0-1"})).status_code == 206
     events = await gateway.client.get(f"/v1/jobs/{job_id}", headers={"Authorization": f"Bearer {token}"})
-    refusal(events, 401, "key-unknown")
+    refusal(events, 401, "token-unknown")
     refusal(await fetch(gateway, other, params={"token": token}), 401, "token-unknown")
     refusal(await fetch(gateway, job_id, params={"token": token[:-1] + "_"}), 401, "token-unknown")
     refusal(await fetch(gateway, job_id, params=[("token", token), ("token", token)]), 401, "token-unknown")

@@ -182,7 +182,7 @@ const SCENARIOS = {
   async startTimeout(fal, stage) {
     await fal.subscribe(TEXT, {
       input: { prompt: stage.prompt("[never-starts]") },
-      startTimeout: 10,
+      startTimeout: 2,
       pollInterval: 50,
     });
   },

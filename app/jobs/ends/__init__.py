@@ -1,0 +1,1 @@
+"""How jobs end: the causes, the one place that does it, and what it costs."""

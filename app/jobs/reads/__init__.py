@@ -1,0 +1,1 @@
+"""What callers see of jobs, and how they wait for it; nothing here writes."""

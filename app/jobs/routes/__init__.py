@@ -1,0 +1,1 @@
+"""The jobs' routes: what is asked over HTTP, and nothing else."""
