@@ -52,7 +52,7 @@ class Databases:
         self._loop.close()
 
     def _make(self) -> str:
-        name = f"lent_{len(self._lends)}"
+        name = f"test_{len(self._lends)}"
         self._postgres.create_database(name, self._template)
         self._schemas[name] = self._at(name, _schema_of)
         self._lends[name] = 0

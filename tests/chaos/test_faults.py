@@ -64,7 +64,7 @@ async def test_after_every_fault_at_every_call_each_job_ends_as_fals_books_say(
 ) -> None:
     async with run_gateway(impatient) as gateway:
         callers = Callers([gateway.url], await gateway.make_person(), sandbox, errands=matrix())
-        callers.start(8)
+        callers.start(24)
         try:
             await asyncio.sleep(0)
             await callers.finish(within_seconds=60, stop=False)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Final, NamedTuple
 
 import httpx
 
+from tests.cli.forks import Forks
 from tests.conftest import ADMIN_KEY, FAL_KEY
 from tests.embedded.owners import Process, descendants, wait_for
 
 FALGATE: Final = str(Path(sys.executable).with_name("falgate"))
+FORKS: Final = Forks()
 
 
 class Done(NamedTuple):
@@ -35,6 +38,15 @@ def real(database_url: str, **settings: str) -> dict[str, str]:
 
 
 def falgate(*arguments: str, folder: Path, **settings: str) -> Done:
+    """Run a command to its end, forked from a process that has imported it."""
+    with tempfile.TemporaryDirectory() as said:
+        out, err = Path(said) / "out", Path(said) / "err"
+        code = FORKS.run([*arguments], folder, environment(**settings), out, err)
+        return Done(code, out.read_text(), err.read_text())
+
+
+def installed(*arguments: str, folder: Path, **settings: str) -> Done:
+    """Run a command to its end as a shell runs it."""
     done = subprocess.run(
         [FALGATE, *arguments],
         cwd=folder,
@@ -42,7 +54,7 @@ def falgate(*arguments: str, folder: Path, **settings: str) -> Done:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,  # a `serve` that should have refused would stay for ever
+        timeout=60,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

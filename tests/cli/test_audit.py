@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from tests.cli.commands import falgate, real
+from tests.cli.commands import falgate, installed, real
 from tests.embedded.owners import query
 
 
 def test_it_agrees_or_lists_every_difference(database_url: str, tmp_path: Path) -> None:
-    assert falgate("audit", folder=tmp_path, **real(database_url)) == (0, "the ledger agrees\n", "")
+    assert installed("audit", folder=tmp_path, **real(database_url)) == (0, "the ledger agrees\n", "")
     query(
         database_url,
         """

@@ -12,7 +12,7 @@ from app.accounts.users import create_user
 from app.db import Database
 from app.ids import show
 from app.wiring import utc_now
-from tests.cli.commands import falgate, real
+from tests.cli.commands import falgate, installed, real
 from tests.embedded.owners import query
 
 
@@ -56,7 +56,7 @@ def test_who_is_meant_must_be_clear(ann: str, database_url: str, tmp_path: Path)
     nobody = falgate("keys", "create", "--user", "Cleo", folder=tmp_path, **real(database_url))
     assert nobody.code == 1
     assert "There is no user" in nobody.err
-    one = falgate("keys", "create", "--user", "Ben", "--team", "Sound", folder=tmp_path, **real(database_url))
+    one = installed("keys", "create", "--user", "Ben", "--team", "Sound", folder=tmp_path, **real(database_url))
     assert one.code == 0
 
 

@@ -3,13 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.cli.commands import falgate, real
+from tests.cli.commands import falgate, installed, real
 from tests.embedded.owners import query
 
 
 def test_two_at_once_migrate_once(empty_url: str, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
-        both = [pool.submit(falgate, "migrate", folder=tmp_path, **real(empty_url)) for _ in range(2)]
+        both = [pool.submit(installed, "migrate", folder=tmp_path, **real(empty_url)) for _ in range(2)]
         done = [one.result() for one in both]
     assert [one.code for one in done] == [0, 0], done
     said = sorted(one.out for one in done)

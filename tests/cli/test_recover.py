@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.cli.commands import Serving, falgate, real, serving
+from tests.cli.commands import Serving, falgate, installed, real, serving
 from tests.cli.test_serve import make_key
 from tests.conftest import FAL_KEY
 from tests.embedded.owners import query
@@ -37,7 +37,7 @@ def test_it_says_what_it_did_and_serve_warns_of_another_key(database_url: str, t
     assert "in 140 minutes are sent again" in done.out
     assert FAL_KEY not in done.out
     assert query(database_url, STATUSES) == [("unconfirmed", "recovered")]
-    again = falgate("recover", folder=tmp_path, **settings)
+    again = installed("recover", folder=tmp_path, **settings)
     assert again.out.startswith("1 jobs are unconfirmed now (0 were queued, 0 submitting, 1 unconfirmed already).")
     assert falgate("audit", folder=tmp_path, **settings).out == "the ledger agrees\n"
     with serving(folder=tmp_path, **(settings | {"FAL_KEY": "other-id:other-secret"})) as gateway:

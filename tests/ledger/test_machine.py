@@ -485,7 +485,10 @@ class Machine(RuleBasedStateMachine):
         else:
             is_success, is_free = answer == "succeeded", answer == "5xx" or bill == "0"
             usd = Decimal(0) if is_free or (bill is None and not is_success) else job.usd
-            self.end(job, answer if answer in ENDED else "failed", usd)
+            is_old = self.clock.now - job.held_at > timedelta(seconds=86_400)
+            if answer not in ENDED or (answer == "canceled" and is_old and not job.cancel):
+                answer = "failed"  # a cancel that nobody asked for is ours, of a job past its deadline
+            self.end(job, answer, usd)
             job.at_fal = False
 
     @rule(number=st.integers(0, 99))

@@ -182,7 +182,7 @@ RACES: dict[str, Callable[[Replicas], Awaitable[None]]] = {
 
 async def test_400_submits_by_8_processes_on_two_replicas(settings: Settings) -> None:
     async with two_replicas(settings) as replicas:
-        for race in (one_quota, one_quota, one_quota, five_quotas, in_flight, quotas_come_and_go):
+        for race in RACES.values():
             await race(replicas)
             assert await replicas.house.audit() == []
 
