@@ -168,7 +168,7 @@ def credentials(headers: Headers, *, admin_key: SecretStr | None) -> bytes:
     if scheme in {b"bearer", b"key"} and (known := hash_of(secret)) is not None:
         return known
     if _is_token(scheme, secret):
-        raise TokenUnknown("Send a key (`fg_…`): a token does not open this, only routes of jobs and files.")
+        raise TokenUnknown("Send a key (`fg_…`) instead: no token opens this.")
     if _is_admin_key(scheme, secret, admin_key):
         raise RoleForbidden(
             ROLES, "ADMIN_KEY stands for no user: it opens admin routes only. Make a key and use that here."

@@ -34,13 +34,13 @@ def test_twice_in_a_folder_with_a_space(tmp_path: Path) -> None:
         assert re.search(rf"{kind} +1\.40 USD for 5 s: 1\.40 promised, 1\.40 charged\n", first.out)
         statuses = re.findall(rf" s  {kind} +([a-z]+)", first.out)
         assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
-    assert "before      28.00 USD left of 28.00 a day" in first.out
-    assert "after       25.20 USD left of 28.00 a day (2.80 used, 0.00 held)" in first.out
+    assert "before      70.00 USD left of 70.00 a day" in first.out
+    assert "after       67.20 USD left of 70.00 a day (2.80 used, 0.00 held)" in first.out
     assert "the ledger agrees" in first.out
     assert first.err == ""
     second = falgate("demo", "--speed", "10", folder=folder)
     assert second.code == 0, second
-    assert "after       22.40 USD left" in second.out
+    assert "after       64.40 USD left" in second.out
     play = falgate("audit", "--embedded", folder=_without_env(folder), FAL_KEY="sandbox")
     assert play.out == "the ledger agrees\n", play
 

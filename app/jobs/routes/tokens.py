@@ -1,7 +1,7 @@
 """`POST /v1/tokens`: a key makes a token, to be handed to a browser."""
 
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -15,13 +15,16 @@ from app.jobs.reads.wait import asked_now
 from app.jobs.rooms import InRooms
 from app.jobs.submits.request import EndUser
 from app.problems import InvalidInput, Problem, responses
-from app.tokens import Grant, Scope
+from app.tokens import Grant
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["tokens"])
 
 LONGEST_SECONDS: Final = 86_400
 LONGEST_OF_A_JOB_SECONDS: Final = 3_600
 _DEFAULT_SECONDS: Final = 600
+
+Scope = Literal["submit", "read"]
+"""What a caller may ask for: tokens of the scope `content` stand in `content_url` alone."""
 
 
 class TokensOff(Problem):
@@ -94,7 +97,7 @@ async def create_token(body: TokenBody, caller: Calling, rooms: InRooms, request
         await rooms.reader.read(asked_now(rooms, Credential(secret_hash, grant), body.job_id))
     return MadeToken(
         token=wiring.tokens.mint(secret_hash, grant),
-        scope=grant.scope,
+        scope=body.scope,
         end_user=grant.end_user,
         job_id=grant.job_id,
         expires_at=grant.expires_at,
