@@ -82,6 +82,7 @@ WORDS = {
     "no-units": WELL,
     "no-webhook": WELL,
     "bare-webhook": WELL,
+    "lapsed-video": WELL,
 }
 UNSETTLED = {"submitted", "running"}
 

@@ -13,7 +13,7 @@ from app.fal import CLIENT_CLOSED, Failed
 
 SERVER_ERROR_FOR_SECONDS: Final = 20.0
 REFUSAL_FOR_SECONDS: Final = 5.0
-_READS: Final = 4  # within that time, at least
+_READS: Final = 4  # that say so, at least, however far apart
 _MOST_REMEMBERED: Final = 10_000
 _SERVER_ERROR: Final = 500
 
@@ -22,7 +22,7 @@ class Doubts:
     """One for each loop that reads results. In memory alone: after a restart it takes as long again."""
 
     def __init__(self) -> None:
-        self._first: OrderedDict[UUID, tuple[int, float]] = OrderedDict()
+        self._said: OrderedDict[UUID, tuple[int, float, int]] = OrderedDict()  # code, since when, in how many reads
 
     def wait_seconds(self, read_for: UUID, failed: Failed) -> float:
         """In how many seconds the result is to be read again; 0: this failure may be believed.
@@ -33,12 +33,12 @@ class Doubts:
         if not failed.doubtful or code == CLIENT_CLOSED:
             return 0.0
         for_seconds = SERVER_ERROR_FOR_SECONDS if code >= _SERVER_ERROR else REFUSAL_FOR_SECONDS
-        first_code, since = self._first.pop(read_for, (0, 0.0))
+        first_code, since, reads = self._said.pop(read_for, (0, 0.0, 0))
         if code != first_code:
-            since = time.monotonic()
-        elif time.monotonic() - since >= for_seconds:
+            since, reads = time.monotonic(), 0
+        elif reads >= _READS - 1 and time.monotonic() - since >= for_seconds:
             return 0.0
-        self._first[read_for] = (code, since)
-        if len(self._first) > _MOST_REMEMBERED:
-            self._first.popitem(last=False)
+        self._said[read_for] = (code, since, reads + 1)
+        if len(self._said) > _MOST_REMEMBERED:
+            self._said.popitem(last=False)
         return for_seconds / (_READS - 1)
