@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from starlette.responses import Response
 
 from app.compat import run as running
 from app.compat.line import Line
@@ -138,3 +139,16 @@ async def test_what_lasts_too_long_is_a_504_that_nobody_repeats(
     answer = await submit(gateway, ann, body, endpoint=f"run/{IMAGE}")
     refusal(answer, 504, "run_too_long")
     assert answer.headers["x-fal-request-timeout-type"] == "user"
+
+
+async def test_a_failure_that_python_would_send_again_has_another_code(
+    gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each repeat of a direct call would be another job."""
+
+    async def fail(*_: object) -> Response:
+        return Response(b"{}", 429)
+
+    monkeypatch.setattr(running, "_wait", fail)
+    monkeypatch.setattr(running, "answer_about", fail)
+    assert (await submit(gateway, ann, endpoint=RUN)).status_code == 403

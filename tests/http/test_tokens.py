@@ -67,6 +67,7 @@ async def test_a_key_makes_a_token_and_the_answer_says_what_it_opens(gateway: Ga
     [
         ({}, {"/scope"}),
         ({"scope": "admin"}, {"/scope"}),
+        ({"scope": "content"}, {"/scope"}),
         ({"scope": "read", "lifetime_seconds": 0}, {"/lifetime_seconds"}),
         ({"scope": "read", "lifetime_seconds": 86_401}, {"/lifetime_seconds"}),
         ({"scope": "read", "lifetime_seconds": "600"}, {"/lifetime_seconds"}),

@@ -1,7 +1,7 @@
 """`POST /v1/tokens`: a key makes a token, to be handed to a browser."""
 
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -40,7 +40,8 @@ class TokenBody(Body):
     """What the token shall open, and for how long."""
 
     scope: Annotated[
-        Scope, Field(description="`submit` submits, estimates, reads and cancels; `read` reads and follows.")
+        Literal["submit", "read"],  # `content` stands in a content_url, and nowhere else
+        Field(description="`submit` submits, estimates, reads and cancels; `read` reads and follows."),
     ]
     end_user: Annotated[
         EndUser | None,
