@@ -48,7 +48,7 @@ async def answer_submit(request: Request, endpoint: str) -> Response:
     submission = await read_call(request, endpoint)
     line = Line(request)
     try:
-        told = await repeats_of(request).submit(submission, line, kind="queue")
+        told = await repeats_of(request).submit(submission, line)
     except BaseException:
         line.close()
         raise
