@@ -6,6 +6,7 @@ and asyncpg's own statements share one transaction and one commit site.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -54,7 +55,6 @@ _CLOSE_SECONDS: Final = 1.0
 _LOOK_UP_SECONDS: Final = 5.0
 _LOOK_AGAIN_SECONDS: Final = 0.2
 _SESSION: Final = {
-    "application_name": "falgate",
     "timezone": "UTC",
     "jit": "off",
     "idle_in_transaction_session_timeout": "60s",
@@ -103,7 +103,8 @@ class Database:
         """
         self._url = driver_url(url)
         self._command_seconds = command_seconds
-        self._session = _SESSION | (_PATIENT if command_seconds is None else _SOON)
+        self.name = f"falgate-{secrets.token_hex(8)}"  # Postgres knows all its connections by it
+        self._session = _SESSION | (_PATIENT if command_seconds is None else _SOON) | {"application_name": self.name}
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.connect,

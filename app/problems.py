@@ -231,11 +231,12 @@ def input_faults(errors: Sequence[ErrorDetails], *, skip: int = 0) -> list[dict[
 def pointer(location: Sequence[str | int]) -> str:
     """A JSON pointer (RFC 6901); the whole body is the empty string. A field's name that is absurdly long is cut."""
     is_of_a_key = len(location) >= len(("field", "key", _OF_A_KEY)) and location[-1] == _OF_A_KEY
-    names = [_cut(str(part)) for part in (location[:-1] if is_of_a_key else location)]
+    names = [cut(str(part)) for part in (location[:-1] if is_of_a_key else location)]
     return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
+    """A field's name as it may be shown again."""
     return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
 
 

@@ -2,7 +2,8 @@
 
 - `paths` says what a path asks for, `routes` who answers it: `submit`, `run` (fal.run), or `about` for one job, whose
   `status` and `ends` are read from its row
-- `repeats`: a submit that comes again because its answer was lost; `line`: is its caller still there?
+- `repeats`: a submit that comes again because its answer was lost; `waits`: a direct call whose caller has gone;
+  `line`: is its caller still there?
 - `errors`: every refusal in fal's shapes, with codes that no client repeats
 - `proxy` and `uploads`: for `@fal-ai/client` with a `proxyUrl`
 - `schema`: what OpenAPI says of it

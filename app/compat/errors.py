@@ -3,6 +3,7 @@
 Python repeats 408, 409 and 429 ten times, on submits too; JavaScript repeats 429, 502, 503 and 504 (FAL.md 4.1, 4.2).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -11,11 +12,12 @@ from typing import Any, Final, cast
 from pydantic_core import ErrorDetails, to_json
 from starlette.responses import Response
 
-from app.problems import InvalidInput, Problem
+from app.problems import InvalidInput, Problem, cut
 
 PREFIX: Final = "/fal/"
 
-_ONCE: Final[Mapping[int, int]] = {408: 400, 409: 400, 429: 403}
+ONCE: Final[Mapping[int, int]] = {408: 400, 409: 400, 429: 403}
+"""What is answered instead of a code on which Python sends any call again."""
 _QUOTA: Final = 402
 _KINDS: Final[Mapping[str, str]] = {
     "literal_error": "one_of",
@@ -25,6 +27,7 @@ _KINDS: Final[Mapping[str, str]] = {
 """What fal calls some of pydantic's types of errors (FAL.md 2.2)."""
 _QUOTED: Final = re.compile(r"'([^']*)'")
 _SHOWN_CHARACTERS: Final = 100
+_SHOWN_BITS: Final = 64
 _PLACES: Final = {"pointer": "body", "parameter": "query", "header": "header"}
 _FREE: Final = {"x-fal-billable-units": "0", "x-fal-retryable": "false"}
 
@@ -50,7 +53,7 @@ def _answer(status: int, body: Mapping[str, object], headers: Mapping[str, str])
 
 def _status(problem: Problem) -> int:
     """Every quota's refusal is a 402: what waiting would mend is not for a client to wait for in secret."""
-    return _QUOTA if "quotas" in problem.members else _ONCE.get(problem.status, problem.status)
+    return _QUOTA if "quotas" in problem.members else ONCE.get(problem.status, problem.status)
 
 
 def _quotas(quotas: Any) -> str:
@@ -70,7 +73,7 @@ def _entry(error: ErrorDetails) -> dict[str, Any]:
     kind = _KINDS.get(error["type"], error["type"])
     given = error["input"] if error["type"] != "missing" else None
     entry: dict[str, Any] = {
-        "loc": ["body", *error["loc"]],
+        "loc": ["body", *(cut(step) if isinstance(step, str) else step for step in error["loc"])],
         "msg": error["msg"],
         "type": kind,
         "url": f"https://docs.fal.ai/errors#{kind}",
@@ -89,7 +92,9 @@ def _context(error: ErrorDetails) -> dict[str, Any]:
 def _shown(given: object) -> object:
     if isinstance(given, str):
         return given[:_SHOWN_CHARACTERS]
-    return given if isinstance(given, bool | int | float) else None
+    if isinstance(given, float):
+        return given if math.isfinite(given) else None  # 1e999 is JSON, Infinity is not
+    return given if isinstance(given, int) and given.bit_length() <= _SHOWN_BITS else None
 
 
 def _fault(fault: Mapping[str, str]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 Python sends a submit up to ten times, over twenty minutes, when the answer is lost (FAL.md 4.1), and no client of fal's
 sends a key by which repeats could be told from a second wish for the same. So each submit without an Idempotency-Key of
 its own is remembered under one that no caller can send, from the transaction that accepts it until its answer has been
-written to a caller who was still on the line. An equal submit that finds it there is a repeat, and hears of the earlier
-job, unless the row goes within moments: then the earlier answer was only just on its way.
+written to a caller who was still on the line, or until it is waited for, as a direct call (`waits`). An equal submit
+that finds it there is a repeat, and hears of the earlier job, unless the row goes within moments: then the earlier
+answer was only just on its way.
 
 What remains: a gateway that is killed between writing an answer and forgetting it tells an equal submit of that job for
 `LASTS`; and an answer that was written whole but never arrived is not known to be lost.
@@ -24,10 +25,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.compat.line import Line
+from app.compat.waits import Wait, Waits
 from app.db import is_database_away
 from app.ids import first_id
 from app.jobs.group import Group
 from app.jobs.submits.accept import Accepted, SubmitOutcome
+from app.jobs.submits.quotes import Replayed
 from app.jobs.submits.request import Submission
 from app.jobs.submits.submit import Submits
 from app.wiring import Wiring
@@ -47,16 +50,12 @@ _FORGET: Final = """
 DELETE FROM idempotency_keys i USING unnest($1::uuid[], $2::text[]) AS f (job_id, key), jobs j
 WHERE j.id = f.job_id AND i.user_id = j.user_id AND i.key = f.key AND i.job_id = f.job_id
 """
-_REMEMBER: Final = """
-INSERT INTO idempotency_keys (user_id, key, fingerprint, job_id)
-SELECT user_id, $2, $3, id FROM jobs WHERE id = $1 ON CONFLICT DO NOTHING
-"""
 
 
 class Told:
     """The job that a submit made, or that an earlier one made whose answer was lost; `release` it.
 
-    While it is remembered, an equal submit is a repeat of this one.
+    While it is remembered, an equal submit is a repeat of this one; a direct call (`wait`) once its caller has gone.
     """
 
     def __init__(
@@ -65,26 +64,27 @@ class Told:
         submission: Submission,
         outcome: SubmitOutcome,
         lock: asyncio.Lock | None = None,
+        wait: Wait | None = None,
     ) -> None:
         self.job_id = outcome.job_id
         self.is_new = isinstance(outcome, Accepted)
         self._repeats = repeats
         self._submission = submission
         self._lock = lock
-        self._is_remembered = True  # an Idempotency-Key of the caller's own for ever
-        self._is_ours = lock is not None
+        self._wait = wait
+        self._is_ours = lock is not None  # an Idempotency-Key of the caller's own is remembered for ever
 
     async def forget(self) -> None:
-        """Its caller has heard of it, or is on the line and will: an equal submit is another job."""
-        if self._is_remembered and self._is_ours:
+        """Its caller has heard of it: an equal submit is another job."""
+        if self._wait is not None:
+            await self._repeats.waits.end(self._wait)
+        elif self._is_ours:
             await self._repeats.forget(self.job_id, self._submission)
-            self._is_remembered = False
 
     async def remember(self) -> None:
         """Its caller hung up before it heard: an equal submit is this one again."""
-        if not self._is_remembered:
-            await self._repeats.remember(self.job_id, self._submission)
-            self._is_remembered = True
+        if self._wait is not None:
+            await self._repeats.waits.leave(self._wait)
 
     def release(self) -> None:
         """Equal submits that waited for this one go on."""
@@ -100,29 +100,34 @@ class Repeats:
         self.on_its_way_seconds = _ON_ITS_WAY_SECONDS
         self._wiring = wiring
         self._submits = submits
+        self.waits = Waits(wiring, last=LASTS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._forgetting = Group[tuple[UUID, str], None](self._forget)
 
-    async def submit(self, submission: Submission, line: Line, *, kind: str) -> Told:
+    async def submit(self, submission: Submission, line: Line, *, waits: bool = False) -> Told:
         """Accept it, unless it repeats one whose answer was lost. Release what is returned.
 
-        `kind` parts equal submits that are answered differently. Equal ones of this process go one after the other, so
-        only another replica's answer may be on its way. Raises as `Submits.submit` does, and ClientDisconnect when
-        nobody would hear the answer: then nothing was accepted.
+        `waits`: it is a direct call, which equal submits to the queue have nothing to do with. Equal ones of this
+        process go one after the other, so only another replica's answer may be on its way. Raises as `Submits.submit`
+        does, and ClientDisconnect when nobody would hear the answer: then nothing was accepted.
         """
         if submission.idempotency_key is not None:
             await line.require_caller()
             return Told(self, submission, await self._submits.submit(submission))
-        key = _key_of(submission, kind)
+        key = _key_of(submission, "run" if waits else "queue")
         submission = replace(submission, idempotency_key=key)
         lock = self._locks.setdefault(key, asyncio.Lock())
         await lock.acquire()
         try:
-            outcome = await self._accept(submission, line)
+            await line.require_caller()
+            wait = await self.waits.take_over(submission.secret_hash, key, line) if waits else None
+            outcome = await self._accept(submission, line) if wait is None else Replayed(wait.job_id)
+            if waits and wait is None:
+                wait = await self.waits.begin(outcome.job_id, key, line)
         except BaseException:
             lock.release()
             raise
-        return Told(self, submission, outcome, lock)
+        return Told(self, submission, outcome, lock, wait)
 
     async def _accept(self, submission: Submission, line: Line) -> SubmitOutcome:
         loop = asyncio.get_running_loop()
@@ -161,16 +166,6 @@ class Repeats:
         async with self._wiring.db.begin_plain(durable=False) as plain:
             await plain.execute(_FORGET, [job_id for job_id, _ in batch], [key for _, key in batch])
         return [None] * len(batch)
-
-    async def remember(self, job_id: UUID, submission: Submission) -> None:
-        """An equal submit is this one again; not while the database is away."""
-        try:
-            async with self._wiring.db.begin_plain() as plain:
-                await plain.execute(_REMEMBER, job_id, submission.idempotency_key, submission.fingerprint)
-        except Exception as error:
-            if not is_database_away(error):
-                raise
-            log.warning("job_%s was not answered, and an equal submit will not be told of it", job_id.hex)
 
 
 class HeardResponse(Response):

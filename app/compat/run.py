@@ -11,6 +11,7 @@ from app import logs
 from app.accounts.access import credential_of
 from app.accounts.callers import Credential
 from app.compat.about import answer_about
+from app.compat.errors import ONCE
 from app.compat.line import Line
 from app.compat.paths import RequestCall
 from app.compat.repeats import HeardResponse, Told
@@ -26,8 +27,8 @@ _SPARE_SECONDS: Final = 60.0  # for what comes before and after the waiting
 class RunTooLong(Problem):
     """A direct call (`fal.run`) was waited for as long as any job may take, and the job has not ended.
 
-    It goes on, and is charged as ever: `GET /v1/jobs/{id}` tells how it stands. The same call again within 25 minutes
-    of the first waits for the same job. Submit to the queue what takes long.
+    It goes on, and is charged as ever: `GET /v1/jobs/{id}` tells how it stands. The same call again waits for
+    the same job, until 25 minutes after its end. Submit to the queue what takes long.
     """
 
     status = 504
@@ -44,7 +45,7 @@ async def answer_run(request: Request, endpoint: str) -> Response:
         submission = await read_call(request, endpoint)
         line = Line(request)
         try:
-            told = await repeats_of(request).submit(submission, line, kind="run")
+            told = await repeats_of(request).submit(submission, line, waits=True)
             try:
                 logs.job_id.set(show("job", told.job_id))
                 response = await _answer(request, rooms, credential, told, line, submission.endpoint.id)
@@ -62,12 +63,12 @@ async def _answer(
     request: Request, rooms: Rooms, credential: Credential, told: Told, line: Line, endpoint: str
 ) -> Response:
     """The job's result. Its caller is here, and so an equal call meanwhile is not this one again."""
-    if told.is_new:
-        await told.forget()
     told.release()
     await _wait(request, rooms, credential, told.job_id, line)
     asking = Request({**request.scope, "method": "GET"}, request.receive)
-    return await answer_about(asking, RequestCall(endpoint, told.job_id, "result"))
+    response = await answer_about(asking, RequestCall(endpoint, told.job_id, "result"))
+    response.status_code = ONCE.get(response.status_code, response.status_code)  # or Python would buy it ten times
+    return response
 
 
 async def _wait(request: Request, rooms: Rooms, credential: Credential, job_id: UUID, line: Line) -> None:

@@ -48,7 +48,7 @@ async def answer_submit(request: Request, endpoint: str) -> Response:
     submission = await read_call(request, endpoint)
     line = Line(request)
     try:
-        told = await repeats_of(request).submit(submission, line, kind="queue")
+        told = await repeats_of(request).submit(submission, line)
     except BaseException:
         line.close()
         raise
@@ -143,9 +143,13 @@ def _read_ours(request: Request, wiring: Wiring, grant: Grant | None, faults: Fa
 def _end_user(request: Request, grant: Grant | None, faults: Faults) -> str | None:
     """Of `X-End-User`, in UTF-8, or of the token's grant."""
     granted = grant.end_user if grant else None
-    given = request.headers.get("x-end-user")
-    if given is None:
+    sent = request.headers.getlist("x-end-user")
+    if not sent:
         return granted
+    if len(sent) > 1:  # one of them may be a visitor's own, before that of the server that passes it on
+        faults.append({"header": "X-End-User", "detail": "must be sent once"})
+        return None
+    (given,) = sent
     try:
         end_user = given.encode("latin-1").decode()
         Ours.model_validate({"end_user": end_user})
@@ -172,8 +176,8 @@ def _start_seconds(request: Request, faults: Faults) -> float | None:
     name = next((name for name in _START_HEADERS if name in request.headers), None)
     if name is None:
         return None
-    given = request.headers[name].strip()
+    given = ",".join(request.headers.getlist(name)).strip()
     if _SECONDS.fullmatch(given) is None or float(given) <= 0:
-        faults.append({"header": name, "detail": "must be a number of seconds"})
+        faults.append({"header": name, "detail": "must be a number of seconds, once"})
         return None
     return float(given)

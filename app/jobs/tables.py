@@ -138,6 +138,18 @@ idempotency_keys = Table(
     PrimaryKeyConstraint("user_id", "key", name="idempotency_keys_pkey"),
 )
 
+direct_calls = Table(
+    "direct_calls",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("waited_by", Text),
+    PrimaryKeyConstraint("job_id", name="direct_calls_pkey"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], name="direct_calls_job_id_fkey"),
+    Index("direct_calls_user_id_key_idx", "user_id", "key"),
+)
+
 attempts = Table(
     "attempts",
     metadata,

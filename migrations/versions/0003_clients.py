@@ -20,6 +20,16 @@ CREATE INDEX jobs_start_idx ON jobs (id) WHERE status = 'queued' AND start_secon
 
 ALTER TABLE deliveries ADD COLUMN shape text;
 
+CREATE TABLE direct_calls (
+    job_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    key text NOT NULL,
+    waited_by text,
+    CONSTRAINT direct_calls_pkey PRIMARY KEY (job_id),
+    CONSTRAINT direct_calls_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs (id)
+);
+CREATE INDEX direct_calls_user_id_key_idx ON direct_calls (user_id, key);
+
 CREATE TABLE job_logs (
     job_id uuid NOT NULL,
     n integer NOT NULL,
@@ -95,7 +105,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
-    op.execute("DROP TABLE forgetting, erasures, outputs, files, job_logs")
+    op.execute("DROP TABLE forgetting, erasures, outputs, files, job_logs, direct_calls")
     op.execute("DROP INDEX jobs_start_idx")
     op.execute("ALTER TABLE deliveries DROP COLUMN shape")
     op.execute(

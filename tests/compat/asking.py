@@ -10,6 +10,10 @@ from tests.gateway import Gateway, Person
 TEXT = "fal-ai/kling-video/v2.1/master/text-to-video"
 IMAGE = "fal-ai/kling-video/v2.1/master/image-to-video"
 ALIAS = "fal-ai/kling-video"
+_REMEMBERED = """
+SELECT (SELECT count(*) FROM idempotency_keys WHERE user_id = $1)
+     + (SELECT count(*) FROM direct_calls WHERE user_id = $1)
+"""
 
 
 def key(person: Person) -> dict[str, str]:
@@ -39,9 +43,9 @@ async def jobs_of(gateway: Gateway, person: Person) -> int:
 
 
 async def remembered(gateway: Gateway, person: Person) -> int:
-    """How many idempotency keys are stored for this user."""
+    """How many idempotency keys and direct calls are stored for this user."""
     async with gateway.wiring.db.plain() as plain:
-        return int(await plain.fetchval("SELECT count(*) FROM idempotency_keys WHERE user_id = $1", person.user_id[5:]))
+        return int(await plain.fetchval(_REMEMBERED, person.user_id[5:]))
 
 
 async def until_remembered(gateway: Gateway, person: Person, count: int) -> None:

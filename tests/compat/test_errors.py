@@ -1,6 +1,7 @@
 """Refusals in fal's shapes: read well by both clients, and repeated by neither."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from app.sandbox.validation import find_problems
 from tests.gateway import ADMIN, Gateway, Person
 
-from .asking import IMAGE, TEXT, entries, refusal, submit
+from .asking import IMAGE, TEXT, entries, key, refusal, submit
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -58,6 +59,29 @@ async def test_what_fal_has_no_words_for_is_said_in_its_shape(
     (entry,) = entries(answer)
     assert entry["type"] == kind
     assert entry["loc"][0] == "body"
+    assert len(answer.content) < 1500
+
+
+def no_json(word: str) -> None:
+    raise AssertionError(word)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt": "x", "cfg_scale": 1e999}',
+        b'{"prompt": "x", "cfg_scale": -1e999}',
+        b"1e999",
+        b'{"prompt": "x", "duration": %s}' % (b"9" * 4_000),
+        b'{"prompt": "x", "%s": 1}' % (b"y" * 100_000),
+    ],
+    ids=["infinite", "negative", "nothing-else", "huge", "long-name"],
+)
+async def test_a_refusal_is_json_and_short_whatever_it_is_about(gateway: Gateway, ann: Person, body: bytes) -> None:
+    headers = key(ann) | {"content-type": "application/json"}
+    answer = await gateway.client.post(f"/fal/{TEXT}", content=body, headers=headers)
+    entries(answer)
+    json.loads(answer.content, parse_constant=no_json)  # as JavaScript reads it
     assert len(answer.content) < 1500
 
 

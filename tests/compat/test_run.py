@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from starlette.responses import Response
 
 from app.compat import run as running
 from app.compat.line import Line
@@ -59,7 +60,7 @@ async def test_equal_runs_at_once_are_two(working: Gateway, bob: Person) -> None
     answers = await asyncio.gather(submit(working, bob, endpoint=RUN), submit(working, bob, endpoint=RUN))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.headers["x-fal-request-id"] for answer in answers}) == 2
-    assert await remembered(working, bob) == 0
+    await until_remembered(working, bob, 0)
 
 
 @pytest.fixture
@@ -90,15 +91,11 @@ async def test_when_its_caller_hangs_up_the_job_goes_on_and_the_same_call_waits_
     await until(lambda: bool(lines))
     (rooms, repeats) = gateway.app.state.rooms, gateway.app.state.repeats
     await until(lambda: bool(rooms.hub._waiting) and not repeats._locks)  # it is accepted, and waited for
-    assert await remembered(gateway, ann) == 0
     writer.transport.abort()
     await until(lambda: not rooms.hub._waiting)
     (job_id,) = await job_ids(gateway, ann)
-    await until_remembered(gateway, ann, 1)
-    repeats.on_its_way_seconds = 0.0
     again = asyncio.create_task(submit(gateway, ann, endpoint=RUN))
     await until(lambda: bool(rooms.hub._waiting))
-    repeats.on_its_way_seconds = 2.0
     await gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=ann.headers)
     answer = await again
     assert (answer.status_code, answer.headers["x-fal-request-id"]) == (499, job_id)
@@ -138,3 +135,16 @@ async def test_what_lasts_too_long_is_a_504_that_nobody_repeats(
     answer = await submit(gateway, ann, body, endpoint=f"run/{IMAGE}")
     refusal(answer, 504, "run_too_long")
     assert answer.headers["x-fal-request-timeout-type"] == "user"
+
+
+async def test_a_failure_that_python_would_send_again_has_another_code(
+    gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each repeat of a direct call would be another job."""
+
+    async def fail(*_: object) -> Response:
+        return Response(b"{}", 429)
+
+    monkeypatch.setattr(running, "_wait", fail)
+    monkeypatch.setattr(running, "answer_about", fail)
+    assert (await submit(gateway, ann, endpoint=RUN)).status_code == 403

@@ -91,6 +91,14 @@ async def test_tags_that_cannot_be_are_silently_left_out(
     assert (await gateway.job(ann, answer.json()["request_id"]))["tags"] == kept
 
 
+@pytest.mark.parametrize("name", ["X-End-User", "x-fal-request-start-timeout"])
+async def test_what_is_said_twice_is_not_chosen_from(gateway: Gateway, ann: Person, name: str) -> None:
+    headers = [*key(ann).items(), (name, "5"), (name, "9")]
+    answer = await gateway.client.post(f"/fal/{TEXT}", json={"prompt": "x"}, headers=headers)
+    assert [entry["loc"] for entry in entries(answer)] == [["header", name]]
+    assert await jobs_of(gateway, ann) == 0
+
+
 @pytest.mark.parametrize(
     ("headers", "query", "where"),
     [

@@ -13,7 +13,7 @@ from tests.gateway import ADMIN, Gateway, run_gateway
 
 from .conftest import fresh_database
 from .line import Line
-from .world import TEXT, refusal
+from .world import TEXT, TEXT_ENDPOINT, refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -34,6 +34,13 @@ async def check_503(gateway: Gateway, method: str, path: str, headers: dict[str,
     assert time.monotonic() - began < 4  # of five that a request may wait for a connection
 
 
+async def check_503_as_fal(gateway: Gateway, method: str, path: str, headers: dict[str, str]) -> None:
+    body = {"prompt": "x"} if method == "POST" else None
+    answer = await gateway.client.request(method, f"/fal/{path}", headers=headers, json=body)
+    assert (answer.status_code, answer.json()["error_type"]) == (503, "unavailable"), path
+    assert answer.headers["x-fal-request-id"]  # without it Python takes us for a broken nginx, and repeats
+
+
 async def test_without_a_database_every_answer_is_503_at_once_and_afterwards_all_is_well(line: Line) -> None:
     async with run_gateway(settings_for(line.dsn), work=False) as gateway:
         ann = await gateway.make_person("admin")
@@ -49,6 +56,12 @@ async def test_without_a_database_every_answer_is_503_at_once_and_afterwards_all
             await check_503(gateway, "POST", "/v1/teams", ADMIN, json={"name": "x"})
             for path in ("/v1/jobs", f"/v1/jobs/{job['id']}", f"/v1/jobs/{job['id']}/events", "/v1/me", "/v1/keys"):
                 await check_503(gateway, "GET", path, ann.headers)
+            of_job = f"{TEXT_ENDPOINT}/requests/{job['id']}"
+            for path in (of_job, f"{of_job}/status", f"{of_job}/status/stream"):
+                await check_503_as_fal(gateway, "GET", path, ann.headers)
+            await check_503_as_fal(gateway, "PUT", f"{of_job}/cancel", ann.headers)
+            for path in (TEXT_ENDPOINT, f"run/{TEXT_ENDPOINT}"):
+                await check_503_as_fal(gateway, "POST", path, ann.headers)
             await check_503(gateway, "GET", "/health/ready", {})
             await check_503(gateway, "GET", "/metrics", {})
         assert (await gateway.client.get("/health/live")).status_code == 200

@@ -49,7 +49,7 @@ async def assert_did_not_start(hand: Hand, job_id: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "waited", "expected"),
-    [(None, 100, 3600), (90, 0, 90), (90.5, 30, 61), (90, 89, 2), (3, 100, 2), (10**8, 0, 3600)],
+    [(None, 100, 3600), (90, 0, 90), (90.5, 30, 61), (90, 89, 2), (10**8, 0, 3600)],
 )
 async def test_it_is_sent_with_what_is_left_of_it(
     settings: Settings, seconds: float | None, waited: float, expected: int
@@ -120,3 +120,15 @@ async def test_what_waited_for_longer_in_the_queue_has_failed(settings: Settings
         await assert_did_not_start(hand, hasty)
         assert [await hand.status(job_id) for job_id in (patient, without)] == ["queued", "queued"]
         await rest(hand.rooms.dispatcher.loop)
+
+
+@pytest.mark.parametrize("concurrency", [None, 4])
+async def test_what_its_caller_waits_for_no_longer_is_never_sent(settings: Settings, concurrency: int | None) -> None:
+    """After an outage, say: it might start, and be paid for."""
+    async with by_hand(settings.model_copy(update={"fal_concurrency": concurrency})) as hand:
+        hasty, patient = await ask(hand, 3), await ask(hand, 300)
+        hand.clock.move(seconds=100)
+        await hand.send()
+        assert (await sent(hand, hasty), len(await sent(hand, patient))) == ([], 1)
+        assert await end_overdue(hand.gateway.wiring, hand.rooms.endings) == 1
+        await assert_did_not_start(hand, hasty)

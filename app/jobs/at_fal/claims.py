@@ -54,12 +54,16 @@ class Followed(Claimed):
     """Whether a webhook of its attempt is kept."""
 
 
-_OLDEST_DUE: Final = """
+# What its caller no longer waits for is never sent, as after an outage: it ends as soon as it is found (`overdue`).
+_STILL_WAITED_FOR: Final = "(start_seconds IS NULL OR created_at + make_interval(secs => start_seconds) >= $6)"
+_OLDEST_DUE: Final = f"""
     SELECT id, next_check_at AS place FROM jobs WHERE status = 'queued' AND next_check_at <= now()
-    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED"""
-_PICKED: Final = """
+      AND {_STILL_WAITED_FOR}
+    ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED"""  # noqa: S608  ours
+_PICKED: Final = f"""
     SELECT j.id, p.place FROM unnest($1::uuid[]) WITH ORDINALITY AS p (id, place) JOIN jobs j ON j.id = p.id
-    WHERE j.status = 'queued' AND j.next_check_at <= now() FOR UPDATE OF j SKIP LOCKED"""
+    WHERE j.status = 'queued' AND j.next_check_at <= now() AND {_STILL_WAITED_FOR}
+    FOR UPDATE OF j SKIP LOCKED"""  # noqa: S608  ours
 
 
 def _sql_claim(locked: str) -> str:

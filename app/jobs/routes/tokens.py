@@ -43,7 +43,8 @@ class TokenBody(Body):
     """What the token shall open, and for how long."""
 
     scope: Annotated[
-        Scope, Field(description="`submit` submits, estimates, reads and cancels; `read` reads and follows.")
+        Literal["submit", "read"],  # `content` stands in a content_url, and nowhere else
+        Field(description="`submit` submits, estimates, reads and cancels; `read` reads and follows."),
     ]
     end_user: Annotated[
         EndUser | None,

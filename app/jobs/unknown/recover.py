@@ -54,7 +54,7 @@ _AT_FAL: Final = "SELECT count(*) FROM jobs WHERE finished_at IS NULL AND fal_re
 _NEWEST_KEY: Final = "SELECT fal_key_id FROM attempts ORDER BY sent_at DESC LIMIT 1"
 _OTHERS: Final = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND application_name = 'falgate' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND application_name LIKE 'falgate%' AND pid <> pg_backend_pid()
 """
 _OF_OTHER_KEYS: Final = """
 SELECT count(*) FROM jobs j JOIN attempts a ON a.id = j.attempt_id WHERE j.finished_at IS NULL AND a.fal_key_id <> $1
