@@ -67,7 +67,7 @@ _LATE: Final = ("strays", "recover:", "upstream", "_pin", "put_back")
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How much goes on at once, how long a life may be that does not meet its failpoint, and at which meeting it ends."""
+    """How much goes on at once, how long a life may be that meets no failpoint, and at which meeting it ends."""
 
     places: int = 10
     life_seconds: float = 3.0
