@@ -1,6 +1,7 @@
 """What every test may ask for: a PostgreSQL of our own, and a fresh migrated database on it."""
 
 import asyncio
+import gc
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -33,6 +34,11 @@ def pytest_configure() -> None:
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize >= NEEDED_BYTES and not found.f_flag & os.ST_NOEXEC:
             os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not walk through all that was imported, again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

@@ -67,10 +67,11 @@ _LATE: Final = ("strays", "recover:", "upstream", "_pin", "put_back")
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How much goes on at once, and how long a life may be that does not meet its failpoint."""
+    """How much goes on at once, how long a life may be that meets no failpoint, and at which meeting it ends."""
 
     places: int = 10
     life_seconds: float = 3.0
+    meetings: tuple[int, ...] = (1, 1, 2, 3)
     administrates: bool = True
 
 
@@ -170,7 +171,7 @@ class Run:
             "/_sandbox/webhooks",
             json={"enabled": self._chance.random() < 0.5 or "receive" in label or "webhooks" in label},
         )
-        await self.nursery.bear(label, self._chance.choice((1, 1, 2, 3)))
+        await self.nursery.bear(label, self._chance.choice(self._pace.meetings))
         is_rare = any(part in label for part in _LATE)
         seconds = self._pace.life_seconds * (3 if is_rare else 1)
         died_at = await self.nursery.death(within_seconds=seconds)

@@ -7,7 +7,7 @@ from app.embedded import EmbeddedPostgres
 from tests.chaos.crash import Pace, all_labels, run_crashes
 from tests.chaos.failpoints import FAILPOINTS, NOT_KILLED, steps
 
-SHORT = Pace(places=5, life_seconds=0.8, administrates=False)
+SHORT = Pace(places=8, life_seconds=1.5, meetings=(1, 1, 2), administrates=False)
 ON_EVERY_JOBS_WAY = (
     "app.jobs.submits.submit:Submits._run",
     "answer /v1/text-to-video",
@@ -34,6 +34,7 @@ async def test_forty_kills_lose_nothing_start_nothing_twice_and_charge_what_fal_
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     labels = [label for label in all_labels(seed) if any(part in label for part in ON_EVERY_JOBS_WAY)]
+    labels = [label for label in labels if not label.endswith("/resolve")]
     report = await run_crashes(tmp_path, postgres, kills=40, restores=1, seed=seed, labels=labels, pace=SHORT)
     assert report.verdict.differences == {}, "\n".join(report.lines())
     assert report.kills.total() >= 40

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from tests.cli.forks import Forks
+from tests.cli.forks import Fork, Forks
 from tests.conftest import ADMIN_KEY, FAL_KEY
 from tests.embedded.owners import Process, descendants, wait_for
 
@@ -41,7 +41,11 @@ def falgate(*arguments: str, folder: Path, **settings: str) -> Done:
     """Run a command to its end, forked from a process that has imported it."""
     with tempfile.TemporaryDirectory() as said:
         out, err = Path(said) / "out", Path(said) / "err"
-        code = FORKS.run([*arguments], folder, environment(**settings), out, err)
+        with FORKS.start([*arguments], folder, environment(**settings), out, err) as fork:
+            try:
+                code = fork.wait(60)  # a `serve` that should have refused would stay for ever
+            finally:
+                fork.kill()
         return Done(code, out.read_text(), err.read_text())
 
 
@@ -62,7 +66,7 @@ def installed(*arguments: str, folder: Path, **settings: str) -> Done:
 class Serving:
     """A gateway that runs until it is told to end."""
 
-    def __init__(self, popen: subprocess.Popen[str], url: str, log: Path) -> None:
+    def __init__(self, popen: Fork, url: str, log: Path) -> None:
         self.popen = popen
         self.url = url
         self._log = log
@@ -89,20 +93,14 @@ class Serving:
 @contextmanager
 def serving(*arguments: str, folder: Path, **settings: str) -> Iterator[Serving]:
     """`falgate serve` on a free port, once it has said that it is ready."""
-    log = folder / "serve.log"
-    with log.open("w") as stderr:
-        popen = subprocess.Popen(
-            [FALGATE, "serve", *arguments],
-            cwd=folder,
-            env=environment(**({"PORT": "0"} | settings)),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    with popen:
+    out, log = folder / "serve.out", folder / "serve.log"
+    asked = ["serve", *arguments]
+    out.unlink(missing_ok=True)  # of one before
+    with FORKS.start(asked, folder, environment(**({"PORT": "0"} | settings)), out, log) as popen:
         below: list[Process] = []
         try:
-            line = popen.stdout.readline() if popen.stdout else ""
+            wait_for(lambda: (out.exists() and "\n" in out.read_text()) or popen.has_ended())
+            line = out.read_text()
             assert line.startswith("falgate: http://"), log.read_text()
             below = descendants(popen.pid)
             yield Serving(popen, line.split()[1], log)
