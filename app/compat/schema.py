@@ -6,8 +6,11 @@ from app.catalogue.registry import Catalogue
 
 SUBMIT: Final = """
 As at `queue.fal.run`: the model's input is the body, flat, and the answer names the job by its `request_id`, which is
-its id under `/v1/jobs` too. All three URLs lead here. `POST /fal/run/{endpoint}`, as at `fal.run`, takes the same and
-answers with the result, once the job has ended.
+its id under `/v1/jobs` too. `POST /fal/run/{endpoint}`, as at `fal.run`, takes the same and answers with the result,
+once the job has ended.
+
+The URLs of the answer lead here, below `/fal/{owner}/{app}/requests/{request_id}`: `GET` it for the result,
+`GET …/status` (`?logs=1` with the model's log), `GET …/status/stream` for the same as events, `PUT …/cancel`.
 
 Of the query only `fal_webhook` is heeded (other `fal_…`, such as `fal_max_queue_length`, are dropped), of the headers
 `X-Fal-Tags`, `X-End-User`, `X-Fal-Request-Start-Timeout` (or the older `X-Fal-Request-Timeout`) and `Idempotency-Key`.

@@ -37,7 +37,7 @@ _BODY: Final[dict[str, Any]] = {
     summary="Upload an image",
     response_model=File,
     responses=responses(401, 403, 413, 415, 422, 429, 503),
-    openapi_extra={"requestBody": _BODY, "security": [{"key": []}]},
+    openapi_extra={"requestBody": _BODY, "security": [{"key": []}, {"token": []}]},
 )
 async def create_file(request: Request) -> Response:
     """Put one image into fal's storage; then give its `url` as `image_url`.

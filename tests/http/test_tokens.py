@@ -139,6 +139,19 @@ async def test_a_token_opens_routes_of_jobs_and_every_other_one_says_so(gateway:
     assert (await operations(gateway)).keys() >= TAKE_TOKENS
 
 
+async def test_the_docs_offer_a_token_where_one_opens(gateway: Gateway) -> None:
+    document = (await gateway.client.get("/openapi.json")).json()
+    routes = [operation for path in document["paths"].values() for operation in path.values()]
+    offered = {route["operationId"] for route in routes if {"token": []} in route.get("security", [])}
+    assert offered == TAKE_TOKENS | {"submit_as_to_fal"}
+
+
+async def test_the_example_of_the_docs_makes_a_token(gateway: Gateway, ann: Person) -> None:
+    document = (await gateway.client.get("/openapi.json")).json()
+    (example,) = document["components"]["schemas"]["TokenBody"]["examples"]
+    assert (await make(gateway, ann, **example))["token"]
+
+
 class _Office:
     """Whose things every operation reaches for: a job of this person's, or nothing."""
 

@@ -16,7 +16,7 @@ from app.ids import parse, show
 from app.jobs.forgetting.erase import JobNotEnded
 from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.rooms import Rooms, rooms_of
-from app.jobs.routes.schema import CONTENT, CONTENT_PARAMETERS, CONTENTS, JOB_ID
+from app.jobs.routes.schema import CONTENT, CONTENT_PARAMETERS, CONTENTS, JOB_ID, KEY_OR_TOKEN
 from app.outputs.ranges import read_range
 from app.outputs.response import VideoResponse
 from app.outputs.rows import SQL_HAS_VIDEO, sql_video
@@ -61,7 +61,7 @@ class VideoErased(Problem):
     summary="A job's video",
     description=CONTENT,
     responses=CONTENTS | responses(401, 403, 404, 409, 410, 416, 422, 429, 502, 503),
-    openapi_extra={"parameters": [JOB_ID, *CONTENT_PARAMETERS], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID, *CONTENT_PARAMETERS], "security": KEY_OR_TOKEN},
 )
 async def get_content(request: Request) -> Response:
     """The video itself, or where it is."""

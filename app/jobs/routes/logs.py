@@ -12,7 +12,7 @@ from app.ids import parse, show
 from app.jobs.reads.read import Asked
 from app.jobs.reads.wait import asked_now
 from app.jobs.rooms import InRooms
-from app.jobs.routes.schema import JOB_ID, LOGGED
+from app.jobs.routes.schema import JOB_ID, KEY_OR_TOKEN, LOGGED
 from app.problems import InvalidInput, responses
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
@@ -34,7 +34,7 @@ async def _readable(request: Request, rooms: InRooms) -> Asked:
     operation_id="list_job_logs",
     summary="What the model wrote",
     responses=LOGGED | responses(401, 403, 404, 422, 503),
-    openapi_extra={"parameters": [JOB_ID], "security": [{"key": []}]},
+    openapi_extra={"parameters": [JOB_ID], "security": KEY_OR_TOKEN},
 )
 async def get_logs(asked: Annotated[Asked, Depends(_readable)], rooms: InRooms, listing: Listing) -> Response:
     """**Oldest first**, unlike other lists. Many models write nothing; of one job 1,000 lines are kept."""

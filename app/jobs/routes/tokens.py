@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.access import Calling
 from app.accounts.callers import Credential, credentials
@@ -41,6 +41,10 @@ class TokensOff(Problem):
 
 class TokenBody(Body):
     """What the token shall open, and for how long."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"scope": "submit", "end_user": "visitor-42", "lifetime_seconds": 600}]}
+    )
 
     scope: Annotated[
         Literal["submit", "read"],  # `content` stands in a content_url, and nowhere else
@@ -79,8 +83,8 @@ class MadeToken(BaseModel):
 async def create_token(body: TokenBody, caller: Calling, rooms: InRooms, request: Request) -> MadeToken:
     """Made with a key, and good until `expires_at` or until that key's secret is no longer in use.
 
-    It opens submits, jobs, their events and content, as far as its scope, end user and job go, and of your jobs your
-    own alone; nothing else. Send it as `Authorization: Bearer ft_…` (or `Key ft_…`).
+    It opens submits, files, jobs, their events, logs and content, as far as its scope, end user and job go, and of
+    your jobs your own alone; nothing else. Send it as `Authorization: Bearer ft_…` (or `Key ft_…`).
     """
     del caller  # whoever has no key hears that first
     wiring = rooms.wiring
