@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app import logs
-from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_live
+from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_caller
 from app.accounts.callers import Credential
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
@@ -151,7 +151,7 @@ async def _get_waiting(request: Request, rooms: Rooms, credential: Credential, j
     faults: list[dict[str, str]] = []
     wait_seconds = read_wait(request, faults)
     if faults:
-        await require_live(rooms.wiring, credential)
+        await require_caller(request, rooms.wiring, credential.secret_hash)
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(asked_now(rooms, credential, job_id))).body)
