@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
@@ -38,6 +39,7 @@ class VideoResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, all or until something ends it."""
+        scope["patience"].last(math.inf)  # STALL_SECONDS bounds it instead
         sending = asyncio.create_task(self._send(scope["method"] == "HEAD", send))
         ends = [asyncio.create_task(hung_up(receive)), asyncio.create_task(self._has_to_leave())]
         try:

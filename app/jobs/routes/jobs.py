@@ -61,7 +61,7 @@ async def _submission(request: Request, rooms: Rooms, category: Category, creden
 
 
 async def _answer_submit(request: Request, rooms: Rooms, credential: Credential, submission: Submission) -> Response:
-    """A new job at once; with `Prefer: wait`, or if it was there before, as it is by its end or when the wait is over."""
+    """A new job at once; one that is waited for, or was there before, by its end or when the wait is over."""
     outcome = await rooms.submits.submit(submission)
     logs.job_id.set(show("job", outcome.job_id))
     headers = {
