@@ -29,7 +29,7 @@ _ADDED: Final[dict[tuple[bool, bool], Headers]] = {
 
 
 def headers_for(path: str, answered: Headers) -> Headers:
-    """What is added to an answer: it opens nothing and is kept nowhere, unless it says otherwise, as pages and videos do.
+    """What is added to an answer: it opens nothing and is kept nowhere, but where it says otherwise, as a page does.
 
     The assets of /docs say nothing, and are left that.
     """
