@@ -160,6 +160,12 @@ def reached_at() -> str | None:
     return None if scope is None else base_url(Request(scope))
 
 
+async def hung_up(receive: Receive) -> None:
+    """Returns when the caller of a request, whose body has been read, has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def methods_of(request: Request) -> list[str]:
     """The methods that the path of this request has, whichever routes they belong to."""
     routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]

@@ -1,5 +1,6 @@
 """Metrics: counters of this process. Figures about jobs and money are read from the database when asked for."""
 
+from itertools import product
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -39,6 +40,10 @@ class Metrics:
         self.downloads = Counter(
             "falgate_downloads", "Videos asked for through the gateway.", ["source", "outcome"], registry=self.registry
         )
+        for outcome in ("stored", "failed", "given up"):  # there from the start: the first of a kind is an increase
+            self.output_tries.labels(outcome)
+        for source, outcome in (*product(("store", "fal"), ("begun", "trouble")), ("fal", "lapsed")):
+            self.downloads.labels(source, outcome)
         self.group_size = Histogram(
             "falgate_group_size",
             "Members that shared one transaction.",

@@ -52,10 +52,12 @@ _DocumentedToken = Annotated[HTTPAuthorizationCredentials | None, Security(TOKEN
 
 async def calling(request: Request, wired: Wired, _documented: _Documented = None) -> Caller:
     """Who is calling, whatever its role. Raises KeyUnknown, RoleForbidden for ADMIN_KEY, TokenUnknown for a token."""
-    return await _find(request, wired, credentials(request.scope["headers"], admin_key=wired.settings.admin_key))
+    secret_hash = credentials(request.scope["headers"], admin_key=wired.settings.admin_key)
+    return await require_caller(request, wired, secret_hash)
 
 
-async def _find(request: Request, wiring: Wiring, secret_hash: bytes) -> Caller:
+async def require_caller(request: Request, wiring: Wiring, secret_hash: bytes) -> Caller:
+    """Whose secret this is, and that they were here. Raises KeyUnknown unless key, user and team are live."""
     async with wiring.db.reading() as tx:
         caller = await find_caller(tx, secret_hash, now=wiring.clock())
     if caller is None:
@@ -97,19 +99,12 @@ async def read_for_known(
     """What `read` makes of a request, or what is wrong with it; but whoever has no live key hears that instead."""
     length = request.headers.get("content-length", "")
     if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
-        await require_live(wiring, credential)  # a stranger's images are not taken into memory
+        await require_caller(request, wiring, credential.secret_hash)  # of a stranger no image is taken into memory
     try:
         return await read()
     except Problem:
-        await require_live(wiring, credential)
+        await require_caller(request, wiring, credential.secret_hash)
         raise
-
-
-async def require_live(wiring: Wiring, credential: Credential) -> None:
-    """Raises KeyUnknown unless the key, its user and its team are live."""
-    async with wiring.db.reading() as tx:
-        if await find_caller(tx, credential.secret_hash, now=wiring.clock()) is None:
-            raise KeyUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +121,7 @@ async def admitted(
     """As `calling`, for a route of jobs that takes tokens too; the job it is about is the `id` of its path."""
     job_id = parse("job", request.path_params.get("id", ""))
     credential = credential_of(request, wired, job_id=job_id)
-    return Admitted(await _find(request, wired, credential.secret_hash), credential)
+    return Admitted(await require_caller(request, wired, credential.secret_hash), credential)
 
 
 def require_role(*roles: Role) -> Callable[..., Awaitable[Actor]]:

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app import logs
-from app.accounts.access import credential_of
-from app.accounts.callers import Credential, KeyUnknown, find_caller
+from app.accounts.access import credential_of, require_caller
+from app.accounts.callers import Credential
 from app.compat.ends import read_end
 from app.compat.paths import RequestCall, is_base_of
 from app.compat.status import status_body, stream_status, urls_of
@@ -108,11 +108,7 @@ class _About:
     async def _cancel(self, job_id: UUID, glance: Glance) -> Response:
         """200 when it is canceled, 202 when that was asked of fal: as fal tells one in its queue from one that runs."""
         self._credential.require_submit()
-        wiring = self._rooms.wiring
-        async with wiring.db.reading() as tx:
-            caller = await find_caller(tx, self._credential.secret_hash, now=wiring.clock())
-        if caller is None:
-            raise KeyUnknown
+        caller = await require_caller(self._request, self._rooms.wiring, self._credential.secret_hash)
         if glance.status in ENDED:
             return self._too_late()
         try:

@@ -3,14 +3,15 @@
 import asyncio
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+
+from app.http import hung_up
 
 
 class Line:
     """Listens to a request whose body has been read; nobody else may `receive` meanwhile. `close` it."""
 
     def __init__(self, request: Request) -> None:
-        self._listening = asyncio.create_task(_listen(request.receive))
+        self._listening = asyncio.create_task(hung_up(request.receive))
 
     @property
     def is_gone(self) -> bool:
@@ -35,8 +36,3 @@ class Line:
     def close(self) -> None:
         """Listen no more."""
         self._listening.cancel()
-
-
-async def _listen(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

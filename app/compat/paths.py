@@ -18,6 +18,7 @@ KINDS: Final[dict[str, Kind]] = {
 }
 """What may follow `…/requests/{id}`: clients and documents differ (FAL.md 1.2)."""
 
+NO_TOKENS: Final = "The gateway hands out no tokens of fal's: make one of its own with POST /v1/tokens."
 _RUN: Final = "run/"
 _LONGEST: Final = 1_000
 
@@ -101,7 +102,7 @@ def _refused(path: str) -> NoCall | None:
     if last == "realtime":
         return NoCall("The gateway serves no realtime endpoints: submit to the endpoint's queue.")
     if (head or [last])[0] == "tokens":
-        return NoCall("The gateway hands out no tokens of fal's: make one of its own with POST /v1/tokens.")
+        return NoCall(NO_TOKENS)
     return None if _is_endpoint(path) else _nothing(path)
 
 

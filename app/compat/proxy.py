@@ -14,18 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.accounts.callers import KeyUnknown
-from app.compat.paths import Call, NoCall, parse_queue, parse_run
+from app.compat.paths import NO_TOKENS, Call, NoCall, parse_queue, parse_run
 from app.compat.routes import answer_call
-from app.compat.uploads import answer_initiate
+from app.compat.uploads import answer_initiate, refuse_parts
 from app.http import PlainRoute
 from app.problems import Problem
+from app.wiring import wiring_of
 
 plain = APIRouter(route_class=PlainRoute, tags=["fal"])
 
 LONGEST_TARGET: Final = 2_000
 _HEADER: Final = "x-fal-target-url"
 _URL: Final = re.compile(r"https://(queue\.fal\.run|fal\.run|rest\.fal\.ai)/([A-Za-z0-9._~:@+/-]*)(?:\?([!-\"$-~]*))?")
-_INITIATE: Final = "storage/upload/initiate"
+_STORAGE: Final = "storage/"
+_INITIATE: Final = f"{_STORAGE}upload/initiate"
 _STORAGE_TYPE: Final = ["fal-cdn-v3"]
 _NO_CREDENTIALS: Final = (
     "Give the client a token that your own server made with POST /v1/tokens: fal.config({credentials: token, …})."
@@ -47,11 +49,12 @@ class TargetRefused(Problem):
 async def answer_target(request: Request) -> Response:
     """What the target URL asks for, as if it had been asked for below `/fal/`.
 
-    Raises TargetRefused, KeyUnknown, and whatever that call raises.
+    Raises TargetRefused, BodyTooLarge for an upload in parts, KeyUnknown, and whatever that call raises.
     """
     host, path, query = _target(request.headers)
     call = _call(host, path)
     if call is None:
+        refuse_parts(path.removeprefix(_STORAGE), wiring_of(request))
         _require_initiation(request.method, path, query)
     if "authorization" not in request.headers:
         raise KeyUnknown(_NO_CREDENTIALS)
@@ -88,9 +91,7 @@ def _target(headers: Headers) -> tuple[str, str, str]:
 def _require_initiation(method: str, path: str, query: str) -> None:
     """Of all that rest.fal.ai does the gateway does one thing. Raises TargetRefused."""
     if path.removesuffix("/").split("/")[0] == "tokens":
-        raise TargetRefused("The gateway hands out no tokens of fal's: make one of its own with POST /v1/tokens.")
-    if path == "storage/upload/initiate-multipart":
-        raise TargetRefused("Upload a smaller file: the gateway takes no uploads in parts, which begin at 90 MB.")
+        raise TargetRefused(NO_TOKENS)
     if (
         method != "POST"
         or path != _INITIATE

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.accounts.access import credential_of, require_live
+from app.accounts.access import credential_of, require_caller
 from app.compat.about import answer_about
 from app.compat.paths import Call, NoCall, RequestCall, RunCall, SubmitCall, parse_below
 from app.compat.run import answer_run
@@ -54,7 +54,7 @@ async def answer_call(request: Request, call: Call) -> Response:
             return await answer_about(request, call)
         case NoCall(detail):
             wiring = wiring_of(request)
-            await require_live(wiring, credential_of(request, wiring))
+            await require_caller(request, wiring, credential_of(request, wiring).secret_hash)
             raise NotFound(detail)
         case _:
             assert_never(call)

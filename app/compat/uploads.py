@@ -17,7 +17,7 @@ from app.outputs.files import initiate_file
 from app.outputs.owners import find_owner
 from app.outputs.uploads import clean_name
 from app.problems import BodyTooLarge, InvalidInput, NotFound, input_faults
-from app.wiring import wiring_of
+from app.wiring import Wiring, wiring_of
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -55,10 +55,18 @@ async def answer_initiate(request: Request) -> Response:
 async def answer_other(request: Request) -> Response:
     """All else of fal's storage is refused, with a sentence."""
     await find_owner(request)
-    image_bytes = wiring_of(request).catalogue.image_bytes
-    if "multipart" in request.url.path:  # so clients upload what is larger than 90 MB (FAL.md 5)
-        raise BodyTooLarge(f"No endpoint takes a file of more than {image_bytes} bytes.", limit_bytes=image_bytes)
+    refuse_parts(request.path_params["rest"], wiring_of(request))
     raise NotFound(_PYTHON)
+
+
+def refuse_parts(path: str, wiring: Wiring) -> None:
+    """Raise BodyTooLarge for an upload in parts (`path` is below `storage/`): so go files over 90 MB (FAL.md 5)."""
+    if path.endswith("-multipart"):
+        most = wiring.catalogue.image_bytes
+        raise BodyTooLarge(
+            f"Upload a smaller file: no endpoint takes one of more than {most} bytes, and none comes in parts.",
+            limit_bytes=most,
+        )
 
 
 def _read(body: bytes) -> Initiation:

@@ -25,6 +25,7 @@ Where things are
 """
 
 from app.fal.downloads import Download, DownloadGone, Downloads, DownloadTrouble, OutOfRange
+from app.fal.errors import SPEAKS_OF_US
 from app.fal.lines import MOST_LINES
 from app.fal.listed import COVERED, Listed, ListedRequest
 from app.fal.outcomes import (
@@ -67,6 +68,7 @@ __all__ = [
     "CLIENT_CLOSED",
     "COVERED",
     "MOST_LINES",
+    "SPEAKS_OF_US",
     "Accepted",
     "AlreadyCompleted",
     "Balance",

@@ -60,7 +60,7 @@ jobs = Table(
     Column("webhook_url", Text),
     Column("estimated_start_at", MOMENT),
     Column("webhook_shape", Text),
-    Column("start_seconds", Double),
+    Column("start_by", MOMENT),
     Column("fal_reply", JSON),
     Column("inference_seconds", Double),
     Column("expires_at", MOMENT),
@@ -100,7 +100,7 @@ jobs = Table(
         "next_check_at",
         postgresql_where=text("status IN ('submitting', 'submitted', 'running', 'unconfirmed')"),
     ),
-    Index("jobs_start_idx", "id", postgresql_where=text("status = 'queued' AND start_seconds IS NOT NULL")),
+    Index("jobs_start_idx", "start_by", postgresql_where=text("status = 'queued' AND start_by IS NOT NULL")),
     Index("jobs_release_idx", "team_id", "user_id", "id", postgresql_where=text("status = 'queued'")),
     Index(
         "jobs_finished_at_idx",

@@ -75,9 +75,10 @@ async def store_upload(wiring: Wiring, owner: Owner, upload: Upload) -> File:
     now = wiring.clock()
     more = {"size_bytes": upload.size_bytes, "sha256": upload.sha256}
     file_id, room = await _initiate(wiring, owner, name=upload.name, content_type=upload.content_type, now=now, **more)
-    stored = await wiring.storage.put(
+    putting = wiring.storage.put(
         room.upload_url, upload.chunks(), size_bytes=upload.size_bytes, content_type=upload.content_type
     )
+    stored = wiring.metrics.saw_fal("put", await putting)
     if not isinstance(stored, Stored):
         raise _away(stored)
     await _say_where(wiring.db, file_id, room.file_url)
@@ -105,7 +106,7 @@ async def _initiate(
     file_id = new_id(now)
     row = {"id": file_id, "name": name, "content_type": content_type, "url": "", "created_at": now, **more}
     await _count_in(wiring.db, owner, row, now=now)
-    outcome = await wiring.storage.initiate(content_type=content_type, name=name)
+    outcome = wiring.metrics.saw_fal("initiate", await wiring.storage.initiate(content_type=content_type, name=name))
     if isinstance(outcome, Initiated):
         return file_id, outcome
     raise _away(outcome)

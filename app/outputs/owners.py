@@ -5,9 +5,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from app.accounts.access import credential_of
-from app.accounts.callers import KeyUnknown, find_caller
-from app.accounts.last_used import LastUsed
+from app.accounts.access import credential_of, require_caller
 from app.wiring import wiring_of
 
 
@@ -29,12 +27,7 @@ async def find_owner(request: Request) -> Owner:
     wiring = wiring_of(request)
     credential = credential_of(request, wiring)
     credential.require_submit()
-    async with wiring.db.reading() as tx:
-        caller = await find_caller(tx, credential.secret_hash, now=wiring.clock())
-    if caller is None:
-        raise KeyUnknown
-    last_used: LastUsed = request.app.state.last_used
-    last_used.saw_caller(caller)
+    caller = await require_caller(request, wiring, credential.secret_hash)
     return Owner(
         user_id=caller.user_id,
         team_id=caller.team_id,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from app.fal import DownloadTrouble
+from app.http import hung_up
 from app.output_store import NotStored, StoreTrouble
 from app.outputs.serving import Content
 
@@ -37,8 +39,9 @@ class VideoResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, all or until something ends it."""
+        scope["patience"].last(math.inf)  # STALL_SECONDS bounds it instead
         sending = asyncio.create_task(self._send(scope["method"] == "HEAD", send))
-        ends = [asyncio.create_task(_hung_up(receive)), asyncio.create_task(self._has_to_leave())]
+        ends = [asyncio.create_task(hung_up(receive)), asyncio.create_task(self._has_to_leave())]
         try:
             await asyncio.wait([sending, *ends], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -74,8 +77,3 @@ class VideoResponse(Response):
             log.warning("a video broke off on its way to a caller: %s", error)
         else:
             raise error
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

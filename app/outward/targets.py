@@ -1,4 +1,4 @@
-"""Which URLs may be asked for as `webhook_url`, and how each is read: strictly, so that all read it alike."""
+"""URLs that others name (of a webhook, of a video): which we may go to, each read strictly, so that all read it alike."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _PORTS: Final = range(1, 65536)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a webhook goes: `host` in lower case, `address` if it is a literal one, `path` with its query."""
+    """Where to go: `host` in lower case, `address` if it is a literal one, `path` with its query."""
 
     scheme: str
     host: str
@@ -78,7 +78,7 @@ def target_of(url: str) -> str:
 
 
 def refusal_of(url: str, *, allow_private: bool) -> str | None:
-    """Why a webhook may not go to this URL, as far as can be told without asking DNS; None if it may."""
+    """Why we may not go to this URL, as far as can be told without asking DNS; None if it may."""
     try:
         target = parse_target(url)
     except ValueError as error:

@@ -38,8 +38,7 @@ _ASK_FOR_KEYS: Final = ("/v1/", _FAL, "/metrics")
 _ANSWERS_ONLY_KEYS: Final = ("/v1/", _FAL)
 _ANSWERS_ANYBODY: Final = "/fal/.well-known/"
 _HAVE_NO_BODY: Final = frozenset({"GET", "HEAD"})
-_OF_VIDEOS: Final = "/content"
-_STREAMED: Final = frozenset({200, 206})
+_OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _SUCCESSES_BELOW: Final = 300
 _CUT_OFF: Final = (
@@ -210,6 +209,6 @@ class _Around:
             message["headers"] = [*headers, self._id, *headers_for(self._path, headers)]
             if self._path.startswith(_FAL) and not any(name == _FAL_ID for name, _ in headers):
                 message["headers"].append((_FAL_ID, self._id[1]))  # without it Python takes us for a broken nginx
-            if self.status in _STREAMED and (_is_stream(headers) or self._path.endswith(_OF_VIDEOS)):
-                self.patience.last(math.inf)  # a stream lasts as long as its job, a video sees to its own end
+            if self.status == _OK and _is_stream(headers):
+                self.patience.last(math.inf)  # it lasts as long as its job
         await self._send(message)

@@ -10,8 +10,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _CSP: Final = b"content-security-policy"
 _ASSETS: Final = "/docs/assets/"
-_OF_PAGES: Final = ("/docs", "/problems")
-_OF_VIDEOS: Final = "/content"
 _INLINE: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 _ALWAYS: Final = (
@@ -21,20 +19,24 @@ _ALWAYS: Final = (
 )
 _NOT_STORED: Final = (*_ALWAYS, (b"cache-control", b"no-store"))
 _OPENS_NOTHING: Final = (_CSP, b"default-src 'none'; frame-ancestors 'none'")
-_DATA: Final = (*_NOT_STORED, _OPENS_NOTHING)
-_KEPT_DATA: Final = (*_ALWAYS, _OPENS_NOTHING)
+# By whether the answer says itself how long it may be kept, and what it opens.
+_ADDED: Final[dict[tuple[bool, bool], Headers]] = {
+    (False, False): (*_NOT_STORED, _OPENS_NOTHING),
+    (False, True): _NOT_STORED,
+    (True, False): (*_ALWAYS, _OPENS_NOTHING),
+    (True, True): _ALWAYS,
+}
 
 
 def headers_for(path: str, answered: Headers) -> Headers:
-    """What is added to an answer: data opens nothing and is kept nowhere; pages and videos bring their own policy.
+    """What is added to an answer: it opens nothing and is kept nowhere, but where it says otherwise, as a page does.
 
-    An answer that says itself how long it may be kept is left that.
+    The assets of /docs say nothing, and are left that.
     """
-    if not path.startswith(_OF_PAGES) and not path.endswith(_OF_VIDEOS):
-        return _KEPT_DATA if any(name == b"cache-control" for name, _ in answered) else _DATA
     if path.startswith(_ASSETS):
         return _ALWAYS
-    return _NOT_STORED if any(name == _CSP for name, _ in answered) else _DATA
+    told = {name for name, _ in answered}
+    return _ADDED[b"cache-control" in told, _CSP in told]
 
 
 def page_policy(page: str) -> dict[str, str]:

@@ -13,10 +13,10 @@ branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
 _UP = """
-ALTER TABLE jobs ADD COLUMN webhook_shape text, ADD COLUMN start_seconds double precision, ADD COLUMN fal_reply json,
+ALTER TABLE jobs ADD COLUMN webhook_shape text, ADD COLUMN start_by timestamptz, ADD COLUMN fal_reply json,
     ADD COLUMN inference_seconds double precision, ADD COLUMN expires_at timestamptz,
     ADD COLUMN payload_erased_at timestamptz;
-CREATE INDEX jobs_start_idx ON jobs (id) WHERE status = 'queued' AND start_seconds IS NOT NULL;
+CREATE INDEX jobs_start_idx ON jobs (start_by) WHERE status = 'queued' AND start_by IS NOT NULL;
 
 ALTER TABLE deliveries ADD COLUMN shape text;
 
@@ -109,6 +109,6 @@ def downgrade() -> None:
     op.execute("DROP INDEX jobs_start_idx")
     op.execute("ALTER TABLE deliveries DROP COLUMN shape")
     op.execute(
-        "ALTER TABLE jobs DROP COLUMN webhook_shape, DROP COLUMN start_seconds, DROP COLUMN fal_reply, "
+        "ALTER TABLE jobs DROP COLUMN webhook_shape, DROP COLUMN start_by, DROP COLUMN fal_reply, "
         "DROP COLUMN inference_seconds, DROP COLUMN expires_at, DROP COLUMN payload_erased_at"
     )

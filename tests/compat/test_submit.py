@@ -69,7 +69,7 @@ async def test_what_headers_and_query_say_stands_on_the_job(gateway: Gateway, an
     assert (job["webhook_url"], job["webhook_shape"]) == ("https://hooks.example.com/x", "fal")
     shown = await gateway.job(ann, answer.json()["request_id"])
     assert shown["tags"] == {"scene": "4", "film.take": "two words"}
-    assert (job["end_user"], job["start_seconds"]) == ("zoé", 90.5)
+    assert (job["end_user"], job["start_by"] - job["created_at"]) == ("zoé", timedelta(seconds=90.5))
 
 
 @pytest.mark.parametrize(

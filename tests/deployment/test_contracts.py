@@ -28,6 +28,11 @@ def test_every_room_but_the_command_line_leaves_the_sandbox_alone() -> None:
     assert set(found["source_modules"]) == ROOMS - {"app.sandbox", "app.cli"}
 
 
+def test_every_room_but_one_leaves_buckets_alone() -> None:
+    found = contract("Only the output store speaks to buckets")
+    assert set(found["source_modules"]) == ROOMS - {"app.output_store"}
+
+
 def test_every_room_but_five_speaks_no_http() -> None:
     found = contract("Only fal, deliveries, outward, wiring and the sandbox speak HTTP to others")
     assert set(found["source_modules"]) == ROOMS - {

@@ -98,6 +98,9 @@ async def test_an_image_is_uploaded_and_becomes_a_video(working: Gateway, eva: P
     assert job["status"] == "succeeded", job
     assert job["input"]["image_url"] == file["url"]
     assert "16x9" in job["output"]["video"]["url"]
+    counted = (await working.client.get("/metrics")).text
+    for call, outcome in (("initiate", "Initiated"), ("put", "Stored")):
+        assert f'falgate_fal_requests_total{{call="{call}",outcome="{outcome}"}}' in counted
 
 
 async def test_a_jpeg_is_one_whatever_it_is_called_as_long_as_nothing_says_otherwise(

@@ -30,6 +30,8 @@ LIST = {
     "falgate_fal_requests_total": {"call", "outcome"},
     "falgate_fal_balance_usd": set(),
     "falgate_deliveries_pending": set(),
+    "falgate_output_tries_total": {"outcome"},
+    "falgate_downloads_total": {"source", "outcome"},
     "falgate_held_usd": set(),
     "falgate_charged_usd_total": set(),
     "falgate_http_request_seconds_bucket": {"method", "route", "status", "le"},

@@ -142,8 +142,6 @@ ELSEWHERE = [
     "https://rest.fal.ai/storage/upload/initiate?storage_type=gcs",
     "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3&storage_type=gcs",
     "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3&x=",
-    "https://rest.fal.ai/storage/upload/initiate-multipart?storage_type=fal-cdn-v3",
-    "https://rest.fal.ai/storage/upload/complete-multipart?storage_type=fal-cdn-v3",
     "https://rest.fal.ai/storage/auth/token?storage_type=fal-cdn-v3",
     "https://rest.fal.ai/.well-known/jwks.json",
 ]
@@ -173,7 +171,6 @@ async def test_the_header_is_sent_once(proxy: Gateway, eva: Person, counted: Fal
         ("https://rest.fal.ai/tokens/", "POST /v1/tokens"),
         (f"https://fal.run/{TEXT_ENDPOINT}/realtime", "realtime"),
         (f"https://fal.run/{TEXT_ENDPOINT}/stream", "stream"),
-        ("https://rest.fal.ai/storage/upload/initiate-multipart?storage_type=fal-cdn-v3", "in parts"),
         ("https://rest.fal.ai/billing", "nothing else"),
         ("https://evil.example/x", "queue.fal.run"),
         (f"{QUEUE}/fal-ai/../x", "`..`"),
@@ -181,6 +178,17 @@ async def test_the_header_is_sent_once(proxy: Gateway, eva: Person, counted: Fal
 )
 async def test_each_refusal_says_what_it_is_about(proxy: Gateway, eva: Person, target: str, word: str) -> None:
     assert word in refused(await call(proxy, eva, target), 400)
+
+
+@pytest.mark.parametrize("step", ["initiate", "complete"])
+async def test_an_upload_in_parts_is_too_large_by_either_way(proxy: Gateway, eva: Person, step: str) -> None:
+    path = f"storage/upload/{step}-multipart?storage_type=fal-cdn-v3"
+    async with nothing_written(proxy):
+        named = await call(proxy, eva, f"https://rest.fal.ai/{path}")
+        asked = await proxy.client.post(f"/fal/{path}", json={}, headers=eva.headers)
+    assert named.status_code == asked.status_code == 413
+    assert named.json() == asked.json()
+    assert "in parts" in named.json()["message"]
 
 
 async def test_what_the_gateway_does_not_serve_is_not_there(proxy: Gateway, eva: Person, counted: Fal) -> None:

@@ -3,6 +3,7 @@
 Postgres explains each, with its own values, before it runs: `pytest -m slow -s tests/ledger/test_plans.py`.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -18,30 +19,41 @@ import asyncpg
 import pytest
 
 from app.accounts.callers import Caller, Role
+from app.compat.repeats import Repeats
 from app.db import Database
 from app.embedded import EmbeddedPostgres
-from app.fal import Completed, InProgress, Succeeded
+from app.fal import Completed, InProgress, LogLine, Succeeded
+from app.ids import new_id
 from app.jobs.ends.cancel import cancel_job
 from app.jobs.ends.ended import fold_ended
 from app.jobs.ends.overdue import end_overdue
+from app.jobs.forgetting.erase import erase_payload
+from app.jobs.reads.glance import Wanted
 from app.jobs.reads.listing import JobFilter, list_entries, list_jobs
 from app.jobs.reads.read import Asked
+from app.jobs.routes import content
 from app.jobs.states import STATUSES
 from app.jobs.submits.estimate import estimate
 from app.jobs.unknown.lost_rows import claim_endpoints, read_suspects
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.usage import read_usage
 from app.money import ZERO
+from app.outputs import files, rows
+from app.outputs.owners import Owner
+from app.tokens import Grant
 from app.web import metrics
 from tests.conftest import settings_for
 from tests.jobs.hand import TEXT
 
-from .house import House, Someone, id_of
+from .house import House, Someone, id_of, in_transaction
 from .test_exactly_once import calling
 
 pytestmark = pytest.mark.slow
 
-BIG = {"jobs", "entries", "attempts", "quota_usage", "payloads", "idempotency_keys"}
+BIG = {
+    *("jobs", "entries", "attempts", "quota_usage", "payloads", "idempotency_keys"),
+    *("outputs", "job_logs", "files", "erasures", "deliveries"),
+}
 JOBS = 1_000_000
 OPEN = 5_000
 TEAMS, USERS = 20, 1_000
@@ -60,7 +72,7 @@ INSERT INTO users SELECT md5('user' || n)::uuid, md5('team' || n % {TEAMS} + 1):
     now() FROM generate_series(1, {USERS}) n;
 INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, charged_usd,
                   price_id, quota_usage_ids, user_id, team_id, key_id, attempt_id, fal_request_id, next_check_at,
-                  created_at, queued_at, submitted_at, finished_at)
+                  created_at, queued_at, submitted_at, finished_at, output, start_by)
 SELECT seeded(n), status, 'kling-2.1-master', 'fal-ai/kling-video/v2.1/master/text-to-video',
        '{{"prompt": "a boat on a lake at dawn, slow pan", "duration": "5", "aspect_ratio": "16:9"}}',
        CASE WHEN abs(hashint8(n + 1)) % 10 = 0 THEN jsonb_build_object('project', 'p' || abs(hashint8(n + 2)) % 50)
@@ -74,7 +86,10 @@ SELECT seeded(n), status, 'kling-2.1-master', 'fal-ai/kling-video/v2.1/master/te
        CASE WHEN status NOT IN ('queued', 'submitting') THEN 'seed-' || n END,
        CASE WHEN is_open THEN now() + (n % 600 || ' seconds')::interval END,
        to_timestamp(1775217600 + n * 2.592), to_timestamp(1775217600 + n * 2.592), NULL,
-       CASE WHEN NOT is_open THEN to_timestamp(1775217600 + n * 2.592 + 60) END
+       CASE WHEN NOT is_open THEN to_timestamp(1775217600 + n * 2.592 + 60) END,
+       CASE WHEN status = 'succeeded' AND n % 10 = 6
+            THEN '{{"video": {{"url": "https://v3.fal.media/files/b/boat.mp4"}}}}'::json END,
+       CASE WHEN status = 'queued' THEN to_timestamp(1777809600 + n) END
 FROM (SELECT n, n > {JOBS - OPEN} AS is_open, CASE WHEN n > {JOBS - OPEN}
              THEN (ARRAY['queued', 'submitting', 'submitted', 'running', 'unconfirmed'])[n % 5 + 1]
              ELSE CASE abs(hashint8(n)) % 50 WHEN 0 THEN 'failed' WHEN 1 THEN 'canceled' ELSE 'succeeded' END
@@ -92,6 +107,18 @@ SELECT md5('entry' || id)::uuid, id, CASE WHEN charged_usd > 0 THEN 'settle' ELS
 FROM jobs WHERE finished_at IS NOT NULL;
 INSERT INTO idempotency_keys SELECT user_id, 'key ' || id, 'x', id FROM jobs ORDER BY id LIMIT 200000;
 INSERT INTO payloads SELECT id, '{{}}' FROM jobs WHERE status = 'queued';
+INSERT INTO outputs (job_id, url, path, size_bytes, sha256, stored_at)
+SELECT id, 'https://v3.fal.media/files/b/boat.mp4', '2026/04/job_' || id || '.mp4', 5000000, 'x', now()
+FROM jobs WHERE output IS NOT NULL;
+INSERT INTO job_logs SELECT id, n, '2026-05-01T00:00:00Z', 'INFO', 'USER', 'step ' || n
+    FROM (SELECT id FROM jobs ORDER BY id LIMIT 100000) j, generate_series(1, 5) n;
+INSERT INTO files SELECT id, user_id, team_id, key_id, NULL, 'cat.png', 'image/png', 1000, 'x', 'https://v3.fal.media/c',
+    created_at FROM jobs ORDER BY id DESC LIMIT 500000;
+INSERT INTO erasures SELECT fal_request_id, job_id, fal_key_id, 1, NULL, now(), NULL
+    FROM attempts WHERE fal_request_id IS NOT NULL ORDER BY job_id DESC LIMIT 300000;
+INSERT INTO deliveries (id, job_id, user_id, team_id, type, url, target, body, status, give_up_at, created_at)
+SELECT id, id, user_id, team_id, 'job.succeeded', 'https://h', 'h:443', '{{}}', 'delivered', now(), created_at
+FROM jobs WHERE status = 'succeeded' ORDER BY id LIMIT 300000;
 INSERT INTO keys SELECT md5('key' || n - 1)::uuid, md5('user' || n)::uuid, 'k', 'fg_', NULL, NULL, now(), now()
     FROM generate_series(1, {USERS}) n;
 INSERT INTO key_secrets SELECT sha256(('secret' || n)::bytea), md5('key' || n - 1)::uuid, NULL, now()
@@ -144,6 +171,7 @@ class Watched:
         """Do it; no statement of it may read a big table from end to end, or more than `most` buffers."""
         self.ran.clear()
         outcome = await act()
+        assert self.ran, name
         indexes = sorted(set().union(*(one.indexes for one in self.ran)))
         buffers = sum(one.buffers for one in self.ran)
         print(f"{name:75} {len(self.ran):4} statements {buffers:7} buffers  {', '.join(indexes)}")  # noqa: T201
@@ -190,6 +218,9 @@ class Explaining(asyncpg.Connection):
         finally:
             await super().execute("ROLLBACK TO told" if inside else "ROLLBACK")
 
+    async def prepare(self, query: str, **more: Any) -> Any:
+        return Prepared(self, query, await super().prepare(query, **more))
+
     async def fetch(self, query: str, *values: Any, **more: Any) -> Any:
         await self._explain(query, values)
         return await super().fetch(query, *values, **more)
@@ -205,6 +236,22 @@ class Explaining(asyncpg.Connection):
     async def execute(self, query: str, *values: Any, **more: Any) -> Any:
         await self._explain(query, values)
         return await super().execute(query, *values, **more)
+
+
+class Prepared:
+    """A statement of SQLAlchemy's, explained each time that it runs."""
+
+    def __init__(self, connection: Explaining, query: str, prepared: Any) -> None:
+        self._connection = connection
+        self._query = query
+        self._prepared = prepared
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prepared, name)
+
+    async def fetch(self, *values: Any, **more: Any) -> Any:
+        await self._connection._explain(self._query, values)
+        return await self._prepared.fetch(*values, **more)
 
 
 @pytest.fixture
@@ -276,15 +323,17 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
             await big.check(f"list, {role}, {dict(query)}", page, most=3_500)
     await big.check("cancel, queued", lambda: cancel_job(house.rooms, member, job_id), most=300)
 
+    await check_reads_of_fals_protocol(big)
+    await check_files_and_videos(big)
     await check_figures(big)
 
     # Loops
     house.fal.submit_outcome = None
     await big.check("dispatch: claim, send, store", house.send, most=6_000)
-    house.fal.status_outcome = InProgress()
+    house.fal.status_outcome = InProgress((LogLine("step 1", "INFO", "USER", None),))
     await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '30 seconds'")
     await house.execute("VACUUM jobs")
-    await big.check("track: claim, see", house.track, most=8_000)
+    await big.check("track: claim, see, keep what is written", house.track, most=8_000)
     house.fal.status_outcome, house.fal.result_outcome = Completed(None, None), Succeeded({}, None)
     await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '90 seconds'")
     await big.check("track: claim, end", house.track, most=6_000)
@@ -318,12 +367,82 @@ async def check_forgetting(big: Watched) -> None:
     await house.execute("UPDATE forgetting SET through = $1", NOW - timedelta(days=5))
     await big.check("forgetting: nothing is old", lambda: house.rooms.forgetting._turn(1))
     house.clock.now = NOW
-    await big.check("fal's copies", lambda: house.rooms.fal_copies._turn(2))
+    await house.execute("UPDATE erasures SET next_try_at = now() WHERE job_id IN (SELECT job_id FROM erasures LIMIT 5)")
+    await big.check("fal's copies: claim, ask, keep", lambda: house._turn(house.rooms.fal_copies), most=3_000)
+    house.rooms.fal_copies._quiet_until = 0.0
+    await big.check("no copy due at fal", lambda: house.rooms.fal_copies._turn(2))
 
 
-async def listed(house: House, caller: Caller, asked: JobFilter) -> str:
+async def seeded_video(house: House) -> tuple[UUID, bytes]:
+    """A job of the seeded user 7, with a log and a video, and the hash of that user's secret."""
+    found = "SELECT id FROM jobs WHERE user_id = $1 AND output IS NOT NULL ORDER BY id LIMIT 1"
+    return await house.value(found, seed_id("user", 7)), hashlib.sha256(b"secret7").digest()
+
+
+async def check_reads_of_fals_protocol(big: Watched) -> None:
+    """What its callers ask ten times a second, what their submits leave to forget, and the logs."""
+    house, ann = big.house, big.who
+    job_id, secret_hash = await seeded_video(house)
+    asked = Asked(secret_hash, job_id, house.clock())
+    look = Wanted(asked, with_log=True, with_result=True)
+    glances = house.rooms.glances
+    await big.check("status", lambda: glances.read(Wanted(asked)), most=60)
+    await big.check("status with the log, and the result", lambda: glances.read(look), most=100)
+    await big.check("64 of them", lambda: asyncio.gather(*(glances.read(look) for _ in range(65))), most=3_000)
+    await big.check("log", lambda: house.rooms.log_reader.read(asked, after=2, most=100), most=60)
+
+    repeats = Repeats(house.wiring, house.rooms.submits)
+    submission = house.submission(ann, key="fal\u00b7digest")
+    made = (await house.rooms.submits.submit(submission)).job_id
+    await big.check("a submit's answer was heard", lambda: repeats.forget(made, submission), most=60)
+    await big.check("a submit's answer was not heard", lambda: repeats.remember(made, submission), most=60)
+
+    member = calling(ann)
+    for end_user in ("visitor 16", "nobody"):
+        grant = Grant(scope="read", expires_at=NOW, end_user=end_user)
+        mine = partial(listed, house, replace(member, user_id=seed_id("user", 7)), JobFilter([]), grant=grant)
+        await big.check(f"list by a token of {end_user}", mine, most=3_500)
+
+
+async def check_files_and_videos(big: Watched) -> None:
+    """An upload, a video through the gateway, the archive, and one job's payload erased."""
+    house, member = big.house, calling(big.who)
+    now = house.clock()
+    owner = Owner(user_id=seed_id("user", 7), team_id=seed_id("team", 8), key_id=seed_id("key", 6))
+    file_id = new_id(now)
+    file = {"id": file_id, "name": "a.png", "content_type": "image/png", "url": "", "created_at": now}
+    await big.check("a file is counted in", lambda: files._count_in(house.db, owner, file, now=now), most=60)
+    await big.check("a file is there", lambda: files._say_where(house.db, file_id, "https://f"), most=60)
+
+    job_id, secret_hash = await seeded_video(house)
+    asked = Asked(secret_hash, job_id, now)
+    await big.check("content", lambda: content._find_video(house.rooms, asked), most=60)
+
+    await house.execute(
+        "UPDATE outputs SET stored_at = NULL, next_try_at = now() WHERE job_id IN"
+        " (SELECT id FROM jobs WHERE output IS NOT NULL ORDER BY id DESC LIMIT 50)"
+    )
+    due = await big.check("archive: claim", lambda: rows.claim_outputs(house.db, 4), most=300)
+    kept = rows.Kept(content_type="video/mp4", size_bytes=1, sha256=b"x")
+    await big.check("archive: stored", lambda: rows.store_output(house.db, due[0], kept, days=30, now=now), most=60)
+    later = partial(rows.try_later, house.db, due[1], error="away", is_last=False)
+    await big.check("archive: later", later, most=60)
+    await big.check("archive: given back", lambda: rows.give_back(house.db, due[2]), most=60)
+    await big.check("archive: still wanted", lambda: rows.is_wanted(house.db, due[3].job_id), most=60)
+    ids = [one.job_id for one in due]
+    await big.check("archive: erased", lambda: rows.remove_erased(house.db, ids), most=100)
+    await house.execute("DELETE FROM outputs WHERE job_id = ANY($1)", ids)
+    await big.check(
+        "archive: to be kept", lambda: in_transaction(house.db, lambda p: rows.keep_outputs(p, ids)), most=100
+    )
+
+    seven = replace(member, user_id=seed_id("user", 7), team_id=seed_id("team", 8))
+    await big.check("erase a payload", lambda: erase_payload(house.rooms, seven, job_id), most=100)
+
+
+async def listed(house: House, caller: Caller, asked: JobFilter, *, grant: Grant | None = None) -> str:
     async with house.db.plain() as plain:
-        return await list_jobs(plain, caller, asked)
+        return await list_jobs(plain, caller, asked, grant=grant)
 
 
 async def entries(house: House, caller: Caller, job_id: UUID) -> Any:

@@ -48,8 +48,8 @@ class Followed(Claimed):
     fal_key_id: str
     attempt_outcome: str | None
     ref: RequestRef | None
-    start_seconds: float | None
-    """The start deadline that its caller asked for, from when the job was made."""
+    start_by: datetime | None
+    """The start deadline that its caller asked for."""
     is_told: bool
     """Whether a webhook of its attempt is kept."""
 
@@ -81,8 +81,8 @@ WITH locked AS MATERIALIZED ({locked}
            queue_position = NULL, estimated_start_at = NULL, next_check_at = now() + make_interval(secs => $2)
     FROM due WHERE j.id = due.id RETURNING j.*
 ), timed AS (
-    SELECT c.*, least($5::int, CASE WHEN c.start_seconds IS NOT NULL THEN ceil(greatest({LEAST_START_SECONDS},
-               extract(epoch FROM c.created_at - $6::timestamptz) + c.start_seconds)) END)::int AS sent_seconds
+    SELECT c.*, least($5::int, CASE WHEN c.start_by IS NOT NULL THEN ceil(greatest({LEAST_START_SECONDS},
+               extract(epoch FROM c.start_by - $6::timestamptz))) END)::int AS sent_seconds
     FROM c
 ), made AS (
     INSERT INTO attempts (id, job_id, sent_at, fal_key_id, start_seconds)
@@ -111,7 +111,7 @@ WITH due AS MATERIALIZED (
     FROM due WHERE j.id = due.id RETURNING j.*
 )
 SELECT c.id, c.attempt_id, c.checks, c.cancel_requested_at, c.status, c.gone_at, c.submitted_at, c.started_at,
-       c.queue_position, c.start_seconds, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path,
+       c.queue_position, c.start_by, a.fal_key_id, a.outcome, a.fal_request_id, a.status_path, a.result_path,
        a.cancel_path, EXISTS (SELECT FROM fal_webhooks w WHERE w.attempt_id = a.id) AS is_told
 FROM c JOIN attempts a ON a.id = c.attempt_id
 """
@@ -178,7 +178,7 @@ async def claim_followed(db: Database, most: int, *, poll_seconds: float) -> lis
             fal_key_id=row["fal_key_id"],
             attempt_outcome=row["outcome"],
             ref=_ref(row) if row["fal_request_id"] else None,
-            start_seconds=row["start_seconds"],
+            start_by=row["start_by"],
             is_told=row["is_told"],
         )
         for row in rows

@@ -164,9 +164,7 @@ def overdue(job_id: UUID) -> Ending:
 
 def has_waited_as_asked(job: Followed, *, now: datetime) -> bool:
     """Whether fal's letting go of it is the start deadline that its caller asked for, and nobody has cancelled it."""
-    if job.start_seconds is None or job.cancel_requested_at is not None:
-        return False
-    return job.job_id < first_id(now - timedelta(seconds=job.start_seconds) + _CLOCKS_APART)
+    return job.start_by is not None and job.cancel_requested_at is None and job.start_by < now + _CLOCKS_APART
 
 
 def not_started(job_id: UUID, *, was: frozenset[str], attempt_id: UUID | None) -> Ending:

@@ -15,10 +15,7 @@ _OVERDUE: Final = """
 SELECT id FROM jobs WHERE finished_at IS NULL AND id < $1 AND status = 'queued' AND queued_at < $2 ORDER BY id LIMIT 100
 """
 # By jobs_start_idx, which has those alone that wait and whose caller gave them a start deadline.
-_NOT_STARTED: Final = """
-SELECT id FROM jobs WHERE status = 'queued' AND start_seconds IS NOT NULL
-    AND created_at + make_interval(secs => start_seconds) < $1 ORDER BY id LIMIT 100
-"""
+_NOT_STARTED: Final = "SELECT id FROM jobs WHERE status = 'queued' AND start_by < $1 ORDER BY start_by LIMIT 100"
 
 
 async def end_overdue(wiring: Wiring, endings: Endings) -> int:

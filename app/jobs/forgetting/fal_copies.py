@@ -9,7 +9,7 @@ import time
 from typing import Any, Final
 
 from app import logs
-from app.fal import Erased, Trouble
+from app.fal import SPEAKS_OF_US, Erased, Trouble
 from app.ids import show
 from app.loop import Loop
 from app.wiring import Wiring
@@ -19,12 +19,10 @@ log = logging.getLogger("falgate.forget")
 _AT_ONCE: Final = 2
 _REST_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 60.0
-_SPEAKS_OF_US: Final = (None, 401, 403, 408, 429)  # the network, our key, our pace: asking for others is of no use
 _HOUR: Final = 3600.0
 PAUSES_SECONDS: Final = (120.0, 600.0, _HOUR, 4 * _HOUR, 12 * _HOUR, *[24 * _HOUR] * 4)
 """Between two tries, the last one before giving up; each outlasts a call, so that it is the lease too."""
 
-_IS_DUE: Final = "SELECT EXISTS (SELECT FROM erasures WHERE next_try_at <= now())"
 _CLAIM: Final = """
 UPDATE erasures SET tries = tries + 1,
        next_try_at = now() + make_interval(secs => ($2::float8[])[least(tries + 1, cardinality($2::float8[]))])
@@ -50,9 +48,6 @@ class FalCopies:
     async def _turn(self, free: int) -> int:
         if not self._wiring.platform.erases_payloads or time.monotonic() < self._quiet_until:
             return 0
-        async with self._wiring.db.plain() as plain:
-            if not await plain.fetchval(_IS_DUE):
-                return 0
         async with self._wiring.db.begin_plain(durable=False) as plain:
             rows = await plain.fetch(_CLAIM, free, PAUSES_SECONDS)
         for row in rows:
@@ -71,7 +66,9 @@ class FalCopies:
 
     async def _keep(self, row: Any, trouble: Trouble) -> None:
         """Ask again later, or give up."""
-        if trouble.code in _SPEAKS_OF_US:
+        if (
+            trouble.code is None or trouble.code in SPEAKS_OF_US
+        ):  # the network, our key, our pace: others fare no better
             self._quiet_until = time.monotonic() + max(_PAUSE_SECONDS, trouble.retry_after_seconds or 0)
         is_last = row["tries"] >= len(PAUSES_SECONDS)
         async with self._wiring.db.begin_plain(durable=False) as plain:

@@ -29,7 +29,6 @@ _COME_TO: Final = "UPDATE forgetting SET through = greatest(through, $1)"
 _FORGET_FILES: Final = f"""
 DELETE FROM files WHERE id IN (SELECT id FROM files WHERE id < $1 ORDER BY id LIMIT {_BATCH}) RETURNING id
 """  # noqa: S608  ours
-_HAS_OLD_FILES: Final = "SELECT EXISTS (SELECT FROM files WHERE id < $1)"
 
 
 class Forgetting:
@@ -60,9 +59,5 @@ class Forgetting:
 
     async def _forget_files(self, before: datetime) -> int:
         """Who uploaded what, under which name; the file itself is fal's, for as long as fal keeps it."""
-        oldest = first_id(before)
-        async with self._wiring.db.plain() as plain:
-            if not await plain.fetchval(_HAS_OLD_FILES, oldest):
-                return 0
         async with self._wiring.db.begin_plain(durable=False) as plain:
-            return len(await plain.fetch(_FORGET_FILES, oldest))
+            return len(await plain.fetch(_FORGET_FILES, first_id(before)))

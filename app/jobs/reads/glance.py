@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
+from app.accounts.callers import KeyUnknown
 from app.accounts.last_used import LastUsed
 from app.db import Database
 from app.jobs.group import Group
 from app.jobs.reads.log_reading import sql_entry
-from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_visible
+from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_reached
 from app.jobs.reads.read import Asked
 from app.problems import NotFound
 
@@ -26,10 +26,7 @@ SELECT c.key_id, c.is_stale, j.user_id = c.user_id AS is_own, j.end_user,
        CASE WHEN r.with_result OR j.status IN ('failed', 'canceled') THEN j.fal_reply::text END
 FROM unnest($1::bytea[], $2::uuid[], $4::bool[], $5::bool[]) WITH ORDINALITY
      AS r (hash, job_id, with_log, with_result, n)
-LEFT JOIN LATERAL (
-    SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
-) c ON true
-LEFT JOIN jobs j ON j.id = r.job_id AND {sql_visible(user="c.user_id", role="c.role", team="c.team_id")}
+{sql_reached("$3")}
      AND (c.role <> 'finance' OR j.user_id = c.user_id)
 ORDER BY r.n
 """  # noqa: S608  every part is ours
@@ -92,8 +89,6 @@ class Glances:
             return KeyUnknown()
         if is_stale:
             self._last_used.saw(key_id)
-        if endpoint is None or not (
-            asked.grant is None or asked.grant.shows(asked.job_id, is_own=is_own, end_user=end_user)
-        ):
+        if endpoint is None or not asked.shows(is_own=is_own, end_user=end_user):
             return NotFound(NOT_FOUND_DETAIL)
         return Glance(endpoint, *rest)

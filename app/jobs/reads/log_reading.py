@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from app.accounts.callers import CALLER_FROM, KeyUnknown, RoleForbidden, sql_caller, sql_live
+from app.accounts.callers import KeyUnknown, RoleForbidden
 from app.db import Database
 from app.jobs.group import Group
-from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_visible
+from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_reached
 from app.jobs.reads.read import Asked
 from app.problems import NotFound
 
@@ -39,10 +39,7 @@ SELECT c.key_id, c.role = 'finance' AND j.user_id <> c.user_id AS is_hidden, j.u
        ARRAY(SELECT {sql_entry("l")}::text FROM job_logs l
              WHERE l.job_id = j.id AND l.n > r.after AND l.n <= r.after + r.most ORDER BY l.n) AS entries
 FROM unnest($1::bytea[], $2::uuid[], $4::int[], $5::int[]) WITH ORDINALITY AS r (hash, job_id, after, most, place)
-LEFT JOIN LATERAL (
-    SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
-) c ON true
-LEFT JOIN jobs j ON j.id = r.job_id AND {sql_visible(user="c.user_id", role="c.role", team="c.team_id")}
+{sql_reached("$3")}
 ORDER BY r.place
 """  # noqa: S608  every part is ours
 
@@ -86,7 +83,7 @@ def _outcome(asked: Asked, row: Any) -> list[str] | Exception:
     key_id, is_hidden, is_own, end_user, is_there, entries = row
     if key_id is None:
         return KeyUnknown()
-    if not is_there or not (asked.grant is None or asked.grant.shows(asked.job_id, is_own=is_own, end_user=end_user)):
+    if not is_there or not asked.shows(is_own=is_own, end_user=end_user):
         return NotFound(NOT_FOUND_DETAIL)
     if is_hidden:
         return RoleForbidden(("lead", "admin"), "Finance reads the logs of its own jobs only.")

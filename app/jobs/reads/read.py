@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.accounts.callers import CALLER_FROM, Credential, KeyUnknown, sql_caller, sql_live
+from app.accounts.callers import Credential, KeyUnknown
 from app.accounts.last_used import LastUsed
 from app.db import Database
 from app.jobs.group import Group
 from app.jobs.reads.links import Links
-from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_visible
+from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_reached
 from app.jobs.reads.wire import job_json
 from app.outputs.rows import SQL_HAS_VIDEO
 from app.problems import NotFound
@@ -25,10 +25,7 @@ SELECT c.key_id, c.is_stale, j.version, j.finished_at IS NOT NULL AS is_ended, j
        j.end_user, {SQL_HAS_VIDEO} AS has_video,
        CASE WHEN j.id IS NOT NULL THEN {job_json(INPUT_SHOWN)} END AS body
 FROM unnest($1::bytea[], $2::uuid[]) WITH ORDINALITY AS r (hash, job_id, n)
-LEFT JOIN LATERAL (
-    SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
-) c ON true
-LEFT JOIN jobs j ON j.id = r.job_id AND {sql_visible(user="c.user_id", role="c.role", team="c.team_id")}
+{sql_reached("$3")}
 ORDER BY r.n
 """  # noqa: S608  every part is ours
 
@@ -41,6 +38,10 @@ class Asked:
     job_id: UUID
     now: datetime
     grant: Grant | None = None
+
+    def shows(self, *, is_own: bool, end_user: str | None) -> bool:
+        """Whether a token may see the job, which its key may: of that key's user (`is_own`) or not, of that visitor."""
+        return self.grant is None or self.grant.shows(self.job_id, is_own=is_own, end_user=end_user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,6 @@ class Reader:
             return KeyUnknown()
         if is_stale:
             self._last_used.saw(key_id)
-        if body is None or not (
-            asked.grant is None or asked.grant.shows(asked.job_id, is_own=is_own, end_user=end_user)
-        ):
+        if body is None or not asked.shows(is_own=is_own, end_user=end_user):
             return NotFound(NOT_FOUND_DETAIL)
         return Seen(body, version, is_ended, has_video)

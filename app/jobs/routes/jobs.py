@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app import logs
-from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_live
+from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_caller
 from app.accounts.callers import Credential
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
@@ -60,6 +60,30 @@ async def _submission(request: Request, rooms: Rooms, category: Category, creden
     )
 
 
+async def _answer_submit(request: Request, rooms: Rooms, credential: Credential, submission: Submission) -> Response:
+    """A new job at once; one that is waited for, or was there before, by its end or when the wait is over."""
+    outcome = await rooms.submits.submit(submission)
+    logs.job_id.set(show("job", outcome.job_id))
+    headers = {
+        "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
+        "Retry-After": str(max(1, round(rooms.wiring.settings.poll_seconds))),
+    }
+    if isinstance(outcome, Accepted) and submission.wait_seconds is None:
+        return json_response(outcome.body, status=202, headers=headers)
+    if not isinstance(outcome, Accepted):
+        headers["Idempotent-Replayed"] = "true"
+    seconds = submission.wait_seconds or 0
+    if seconds:
+        _waits(request)
+    seen = await wait_until_ended(rooms, credential, outcome.job_id, seconds=seconds)
+    if not seen.is_ended:
+        return json_response(seen.body, status=202, headers=headers)
+    del headers["Retry-After"]
+    if seconds:
+        headers |= _applied(seen, seconds)
+    return json_response(seen.body, headers=headers)
+
+
 def _submit_route(category: Category) -> None:
     async def submit(request: Request) -> Response:
         rooms = rooms_of(request)
@@ -67,31 +91,9 @@ def _submit_route(category: Category) -> None:
         credential.require_submit()
         submission = await _submission(request, rooms, category, credential)
         if submission.wait_seconds is None:
-            return await answer(request, rooms, credential, submission)
+            return await _answer_submit(request, rooms, credential, submission)
         with rooms.seats.taken(credential):
-            return await answer(request, rooms, credential, submission)
-
-    async def answer(request: Request, rooms: Rooms, credential: Credential, submission: Submission) -> Response:
-        outcome = await rooms.submits.submit(submission)
-        logs.job_id.set(show("job", outcome.job_id))
-        headers = {
-            "Location": f"/v1/jobs/job_{outcome.job_id.hex}",
-            "Retry-After": str(max(1, round(rooms.wiring.settings.poll_seconds))),
-        }
-        if isinstance(outcome, Accepted) and submission.wait_seconds is None:
-            return json_response(outcome.body, status=202, headers=headers)
-        if not isinstance(outcome, Accepted):
-            headers["Idempotent-Replayed"] = "true"
-        seconds = submission.wait_seconds or 0
-        if seconds:
-            _waits(request)
-        seen = await wait_until_ended(rooms, credential, outcome.job_id, seconds=seconds)
-        if not seen.is_ended:
-            return json_response(seen.body, status=202, headers=headers)
-        del headers["Retry-After"]
-        if seconds:
-            headers |= _applied(seen, seconds)
-        return json_response(seen.body, headers=headers)
+            return await _answer_submit(request, rooms, credential, submission)
 
     async def estimate_cost(request: Request) -> dict[str, Any]:
         rooms = rooms_of(request)
@@ -151,7 +153,7 @@ async def _get_waiting(request: Request, rooms: Rooms, credential: Credential, j
     faults: list[dict[str, str]] = []
     wait_seconds = read_wait(request, faults)
     if faults:
-        await require_live(rooms.wiring, credential)
+        await require_caller(request, rooms.wiring, credential.secret_hash)
         raise InvalidInput(faults)
     if wait_seconds is None or job_id is None:
         return json_response((await rooms.reader.read(asked_now(rooms, credential, job_id))).body)

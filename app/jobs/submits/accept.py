@@ -29,10 +29,11 @@ ON CONFLICT DO NOTHING RETURNING key
 _INSERT: Final = f"""
 WITH made AS (
 INSERT INTO jobs (id, status, model, endpoint, input, tags, end_user, seconds, quoted_usd, held_usd, price_id,
-                       quota_usage_ids, user_id, team_id, key_id, webhook_url, webhook_shape, start_seconds,
+                       quota_usage_ids, user_id, team_id, key_id, webhook_url, webhook_shape, start_by,
                        next_check_at, created_at, queued_at)
 SELECT id, 'queued', model, endpoint, input::json, tags::jsonb, end_user, seconds, usd, usd, price_id,
-       usage_ids::uuid[], user_id, team_id, key_id, webhook_url, webhook_shape, start_seconds, now(), $17, $17
+       usage_ids::uuid[], user_id, team_id, key_id, webhook_url, webhook_shape,
+       $17::timestamptz + make_interval(secs => start_seconds), now(), $17, $17
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::numeric[], $8::numeric[],
             $9::uuid[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[],
             $15::text[], $16::float8[])
