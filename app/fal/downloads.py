@@ -81,8 +81,8 @@ class Download:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Pieces of some 64 KB, as fast as they are taken, `length` in all.
 
-        Raises DownloadTrouble when it breaks off, and when more or less comes than was said: of a part its Content-Range
-        says how much, whatever its Content-Length.
+        Raises DownloadTrouble when it breaks off, and when more or less comes than was said: of a part its
+        Content-Range says how much, whatever its Content-Length.
         """
         came = 0
         try:
