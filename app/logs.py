@@ -13,6 +13,8 @@ from pythonjsonlogger.json import JsonFormatter
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 job_id: Final[ContextVar[str | None]] = ContextVar("job_id", default=None)
 """What the request or the loop's work that logs is about; lines carry both."""
+is_broken_off: Final[ContextVar[bool]] = ContextVar("is_broken_off", default=False)
+"""The request's answer was cut short, and by us or with a line of our own: uvicorn's ERROR about it is left out."""
 
 _ABOUT: Final = {"request_id": request_id, "job_id": job_id}
 _CALLER_KEY: Final = re.compile(r"fg_[A-Za-z0-9]{8,}")
@@ -52,6 +54,10 @@ class _NoSecrets(logging.Formatter):
         return _FAL_WEBHOOK.sub(r"\1[secret]", line)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.name != "uvicorn.error" or not is_broken_off.get()
+
+
 def set_up_logs(*, level: str, layout: str, secrets: Iterable[str]) -> None:
     """Send the log of the whole process to stderr; `layout` is `text` or `json`."""
     inner = (
@@ -61,6 +67,7 @@ def set_up_logs(*, level: str, layout: str, secrets: Iterable[str]) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_NoSecrets(inner, secrets))
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from app.settings import Settings, split_place
 
-PIECE_BYTES: Final = 1_048_576
+PIECE_BYTES: Final = 262_144
 """What is read of a file at a time."""
 _PART_BYTES: Final = 8_388_608
 _PARTS_AT_ONCE: Final = 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ READ_SECONDS: Final = 30.0
 OPEN_SECONDS: Final = 40.0
 """Until a video begins, redirects and all: less than a request of ours may last."""
 _REDIRECTS: Final = 3
+_AHEAD_BYTES: Final = 262_144
+_SOCKET: Final = [(socket.SOL_SOCKET, socket.SO_RCVBUF, _AHEAD_BYTES)]
+"""How far a source gets ahead of its caller: all that lies in the kernel is taken in at one go, megabytes else."""
 _LONGEST_HEADER: Final = 200
 
 _OK: Final = 200
@@ -31,6 +35,8 @@ _GONE: Final = frozenset({404, 410})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_UNSATISFIED: Final = re.compile(r"bytes \*/([0-9]{1,18})")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _BINARY: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 _MEDIA: Final = ("video/", "audio/", "image/")
 
@@ -73,12 +79,22 @@ class Download:
     last_modified: str | None
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Pieces of some 64 KB, as fast as they are taken. Raises DownloadTrouble when it breaks off."""
+        """Pieces of some 64 KB, as fast as they are taken, `length` in all.
+
+        Raises DownloadTrouble when it breaks off, and when more or less comes than was said: of a part its
+        Content-Range says how much, whatever its Content-Length.
+        """
+        came = 0
         try:
             async for chunk in self.response.aiter_raw():
+                came += len(chunk)
+                if self.length is not None and came > self.length:
+                    raise DownloadTrouble("more came than it had said")
                 yield chunk
         except httpx.HTTPError as error:
             raise DownloadTrouble(f"it broke off: {type(error).__name__}") from None
+        if self.length is not None and came < self.length:
+            raise DownloadTrouble("less came than it had said")
 
     async def aclose(self) -> None:
         """Let go of the connection, also in the middle."""
@@ -180,7 +196,9 @@ class Downloads:
     ) -> tuple[httpx.Response, httpx.AsyncBaseTransport]:
         for address in addresses:
             request = pinned_request(method, target, address, headers=headers, read_seconds=self._read_seconds)
-            transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, http1=True, http2=False, retries=0)
+            transport = httpx.AsyncHTTPTransport(
+                verify=self._tls, trust_env=False, http1=True, http2=False, retries=0, socket_options=_SOCKET
+            )
             try:
                 return await transport.handle_async_request(request), transport
             except BaseException as error:
@@ -196,8 +214,8 @@ def _read_head(response: httpx.Response, transport: httpx.AsyncBaseTransport, *,
     if code in _GONE:
         raise DownloadGone
     if code == _NOT_SATISFIABLE and asked is not None:
-        size = headers.get("content-range", "").removeprefix("bytes */")
-        raise OutOfRange(int(size) if size.isascii() and size.isdigit() else None)
+        size = _UNSATISFIED.fullmatch(headers.get("content-range", ""))
+        raise OutOfRange(int(size[1]) if size else None)
     if code not in {_OK, _PARTIAL}:
         raise DownloadTrouble(f"it answered {code}", code=code)
     if headers.get("content-encoding", "identity").lower() != "identity":
@@ -205,8 +223,8 @@ def _read_head(response: httpx.Response, transport: httpx.AsyncBaseTransport, *,
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in _BINARY and not content_type.startswith(_MEDIA):
         raise DownloadTrouble("it answered with something that is no video")
-    length = headers.get("content-length", "")
-    length = int(length) if length.isascii() and length.isdigit() else None
+    told = headers.get("content-length", "")
+    length = int(told) if _LENGTH.fullmatch(told) else None
     start, total = None, length
     if code == _PARTIAL:
         start, length, total = _read_range(headers.get("content-range", ""), asked)

@@ -106,14 +106,18 @@ async def erase(wiring: Wiring, job_ids: Collection[UUID]) -> None:
     """
     async with wiring.db.begin_plain() as plain:
         marked = await rows.mark_erased(plain, job_ids)
+    store = wiring.output_store
+    if store is None:
+        if marked:
+            log.warning("%d erased videos lie where OUTPUT_STORE was: set it again to have them deleted", len(marked))
+        return
     gone = []
     for one in marked:
-        if wiring.output_store is not None:
-            try:
-                await wiring.output_store.delete(one.path)
-            except StoreTrouble as trouble:
-                log.warning("job_%s: its erased video is not deleted yet: %s", one.job_id.hex, trouble)
-                continue
+        try:
+            await store.delete(one.path)
+        except StoreTrouble as trouble:
+            log.warning("job_%s: its erased video is not deleted yet: %s", one.job_id.hex, trouble)
+            continue
         if not one.is_open:
             gone.append(one.job_id)
     if gone:

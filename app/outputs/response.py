@@ -10,6 +10,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from app import logs
 from app.fal import DownloadTrouble
 from app.http import hung_up
 from app.output_store import NotStored, StoreTrouble
@@ -50,8 +51,10 @@ class VideoResponse(Response):
             await asyncio.wait([sending, *ends])
             self._give_back()
             await self._content.close()
-        if not sending.cancelled() and (error := sending.exception()) is not None:
+        error = None if sending.cancelled() else sending.exception()
+        if error is not None:
             self._tell(error)
+        logs.is_broken_off.set(sending.cancelled() or error is not None)
 
     async def _send(self, is_head: bool, send: Send) -> None:  # noqa: FBT001  one caller, above
         async def in_time(message: Message) -> None:

@@ -128,7 +128,8 @@ async def _open_kept(wiring: Wiring, store: OutputStore, video: Video, wanted: W
         raise RangeNotSatisfiable(size)
     start, end = place
     try:
-        chunks = _nothing() if wanted.is_head else await store.read(video.path or "", start=start, end=end)
+        nothing = wanted.is_head or start == end
+        chunks = _nothing() if nothing else await store.read(video.path or "", start=start, end=end)
     except StoreTrouble as trouble:
         raise _unavailable(wiring, "store", trouble) from None
     wiring.metrics.downloads.labels("store", "begun").inc()

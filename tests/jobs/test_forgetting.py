@@ -5,15 +5,19 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from app.fal import Completed, Trouble
+from app.fal import Completed, LogLine, Trouble, alias_ref
 from app.ids import first_id
+from app.jobs.at_fal.claims import Claimed
+from app.jobs.at_fal.log_keeping import LogKeeper, _News
+from app.jobs.at_fal.moves import Moves
 from app.jobs.forgetting import fal_copies
 from app.jobs.forgetting import retention as forgetting
 from app.jobs.forgetting.fal_copies import PAUSES_SECONDS
+from app.jobs.forgetting.forget import forget_jobs
 from app.jobs.forgetting.retention import Forgetting
 from app.settings import Settings
 from tests.conftest import settings_for
@@ -21,7 +25,8 @@ from tests.deliveries.receiver import Receiver, answer, receiving
 from tests.gateway import ADMIN, Gateway, run_gateway
 from tests.http.world import PNG, find_in_rows
 from tests.jobs.conftest import settings_at
-from tests.jobs.hand import VIDEO, Hand, by_hand, failed, rest, until
+from tests.jobs.hand import TEXT, VIDEO, Hand, by_hand, failed, rest, until
+from tests.jobs.test_lost import waiting_for_locks
 from tests.sandbox.running import Sandbox
 
 PROMPT = "a canary in a coal mine"
@@ -153,6 +158,19 @@ async def test_asking_again_with_its_idempotency_key_gives_the_erased_job(hand: 
     again = await hand.gateway.submit(hand.person, **asked)
     assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
     assert (again.json()["id"], again.json()["input"]) == (job_id, None)
+
+
+async def test_a_line_that_is_kept_while_its_job_is_erased_does_not_stay(hand: Hand) -> None:
+    """Its statement began before the erasing was committed."""
+    job_id, wiring = await ended(hand, days_ago=0), hand.gateway.wiring
+    uuid, keeper = UUID(job_id[4:]), LogKeeper(wiring, hand.rooms.hub)
+    news = _News(uuid, 0, [LogLine(PROMPT, "INFO", "USER", None)])
+    async with wiring.db.begin_plain() as plain:
+        assert await forget_jobs(plain, [uuid], wiring=wiring, now=hand.clock()) == [uuid]
+        keeping = asyncio.create_task(keeper._write([news]))
+        await waiting_for_locks(hand)
+    assert await keeping == [False]
+    assert await find_in_rows(hand.gateway, PROMPT) == []
 
 
 # Deliveries
@@ -340,6 +358,28 @@ async def test_fal_is_not_asked_about_another_account_nor_yet_about_what_may_sti
     assert [row["fal_request_id"] for row in await copies(hand)] == ["of the-key"]
 
 
+async def test_what_fal_names_only_after_the_erasing_is_erased_there_too(with_admin_key: Hand) -> None:
+    """An admin has ended the job; then the lost answer comes, or fal's webhook or list names the request."""
+    hand = with_admin_key
+    for outcome, is_stray in (({"outcome": "void"}, True), ({"outcome": "charge"}, False)):
+        job_id = await hand.lose()
+        (attempt,) = await hand.attempts(job_id)
+        assert await hand.resolve(job_id, **outcome) == 200
+        assert await hand.forget(job_id) == 204
+        await hand.erase_copies()
+        assert asked(hand) == []
+        moves, name = Moves(hand.gateway.wiring), f"named after the {outcome['outcome']}"
+        job = Claimed(job_id=UUID(job_id[4:]), attempt_id=attempt["id"], checks=0, cancel_requested_at=None)
+        ref = alias_ref(TEXT, name.replace(" ", "-"))
+        for _ in range(2):
+            assert await moves.accepted(job, ref, position=None) is not is_stray
+        await hand.erase_copies()
+        (copy,) = await hand.sql("SELECT * FROM erasures WHERE job_id = $1", job_id[4:])
+        assert copy["fal_request_id"] == ref.fal_request_id
+        assert (copy["erased_at"] is None) is is_stray, "what may still run is erased a day later"
+        hand.fal.list.calls.clear()
+
+
 async def test_without_an_admin_key_nothing_is_written_and_nobody_is_asked(hand: Hand) -> None:
     await hand.forget(await made(hand))
     assert await copies(hand) == []
@@ -388,12 +428,39 @@ async def test_what_ended_longer_ago_is_erased_batch_after_batch_and_never_looke
     assert await forget_old(hand) == [2, 2, 3, 0], "those that ended together go together"
     assert await remembered(hand) == {young, open_}
     assert await forget_on(hand) == [0]
-    hand.clock.move(days=2)
+    await hand.sql("UPDATE jobs SET finished_at = $2 WHERE id = $1", young[4:], ago(hand, 31))
     assert await forget_on(hand) == [1, 0]
     assert await remembered(hand) == {open_}
-    hand.clock.move(days=-2)
     assert {(await hand.job(job_id))["charged_usd"] for job_id in (*old, *at_once)} == {"0.00"}
     await hand.cancel(open_)
+
+
+async def test_a_clock_that_runs_ahead_erases_nothing_early_and_one_that_went_back_leaves_nothing_out(
+    hand: Hand,
+) -> None:
+    young = await ended(hand, days_ago=29)
+    hand.clock.move(days=300)
+    assert await forget_old(hand) == [0], "what is erased is old by the database's clock too"
+    hand.clock.move(days=-300)
+    await hand.sql("UPDATE forgetting SET through = $1", ago(hand, -10))
+    assert await forget_on(hand) == [0]
+    assert await remembered(hand) == {young}
+    await hand.sql("UPDATE jobs SET finished_at = $2 WHERE id = $1", young[4:], ago(hand, 30.00001))
+    await hand.sql("UPDATE forgetting SET through = $1", ago(hand, 30.00002))
+    assert await forget_on(hand) == [1, 0]
+    assert await remembered(hand) == set()
+
+
+async def test_what_ended_by_a_clock_that_was_behind_is_erased_too(hand: Hand) -> None:
+    """Its `finished_at` lies before what had been gone through when it was written."""
+    hand.clock.move(days=-40)
+    await hand.sql("UPDATE forgetting SET through = now() - interval '31 days'")
+    assert await forget_on(hand) == [0]
+    late = await ended(hand, days_ago=0)
+    assert await remembered(hand) == {late}
+    hand.clock.move(days=40)
+    assert await forget_on(hand) == [1, 0]
+    assert await remembered(hand) == set()
 
 
 async def test_two_replicas_erase_each_once(hand: Hand) -> None:

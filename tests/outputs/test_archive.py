@@ -98,6 +98,29 @@ async def test_parts_of_a_copy(hand: Hand, cdn: Cdn, monkeypatch: pytest.MonkeyP
     assert (served.status_code, served.content) == (200, WHOLE), "a folder has no address of its own"
 
 
+async def test_a_copy_of_nothing_is_nothing(hand: Hand, cdn: Cdn) -> None:
+    job_id = await succeed(hand, cdn.put("empty.mp4", File(size=0)))
+    await archive(hand)
+    answer = await content(hand, job_id)
+    assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, "0", b"")
+    assert refusal(await content(hand, job_id, Range="bytes=0-"), 416, "range-not-satisfiable")["size_bytes"] == 0
+
+
+async def test_what_is_erased_while_there_is_no_archive_is_deleted_when_it_is_back(
+    hand: Hand, cdn: Cdn, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await succeed(hand, cdn.put("boat.mp4", File()))
+    await archive(hand)
+    without = settings_for(hand.gateway.wiring.settings.database_url.get_secret_value(), FAL_REST_URL=cdn.url)
+    async with by_hand(without, shared=True) as other:
+        await erase(other.gateway.wiring, [(await hand.row(job_id))["id"]])
+    assert "set it again" in caplog.text
+    assert len(files_in(folder)) == 1
+    await archive(hand)
+    assert files_in(folder) == []
+    assert await row_of(hand, job_id) is None
+
+
 async def test_only_jobs_with_a_video_are_copied(hand: Hand, cdn: Cdn) -> None:
     canceled = await hand.submit()
     assert await hand.cancel(canceled) == 200

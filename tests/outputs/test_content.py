@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import io
 import json
 import logging
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from app.logs import set_up_logs
 from app.outputs import response
 from app.tokens import Grant
 from tests.gateway import Gateway, Person
@@ -118,6 +121,27 @@ async def test_another_part_than_was_asked_for_is_not_passed_on(gateway: Gateway
         job_id = await make_job(gateway, ann, fresh.put("odd.mp4", File(content_range=told)))
         answer = await fetch(gateway, job_id, headers=ann.headers | {"Range": "bytes=5-9"})
         refusal(answer, 502, "video-unavailable")
+
+
+@pytest.mark.parametrize("told", ["bytes 5-900/1000", "bytes 5-6/1000"])
+async def test_a_part_that_is_not_as_long_as_it_says_breaks_off(
+    gateway: Gateway, ann: Person, fresh: Cdn, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Too little of it, or too much; whatever its Content-Length says."""
+    odd = File(size=10, takes_ranges=False, content_range=told)
+    job_id = await make_job(gateway, ann, fresh.put("odd.mp4", odd))
+    with pytest.raises(httpx.RemoteProtocolError):
+        await fetch(gateway, job_id, headers=ann.headers | {"Range": "bytes=5-900"})
+    assert "came than it had said" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_size_that_is_no_number_of_bytes_is_passed_over(gateway: Gateway, ann: Person, fresh: Cdn) -> None:
+    for size in ("9" * 5000, "-1", "x"):
+        headers = {"content-type": "video/mp4", "content-range": f"bytes */{size}"}
+        job_id = await make_job(gateway, ann, fresh.put("odd.mp4", File(status=416, size=0, headers=headers)))
+        answer = await fetch(gateway, job_id, headers=ann.headers | {"Range": "bytes=5-9"})
+        assert refusal(answer, 416, "range-not-satisfiable")["size_bytes"] is None
 
 
 async def test_a_length_that_is_not_told_is_no_trouble(gateway: Gateway, ann: Person, fresh: Cdn) -> None:
@@ -342,6 +366,26 @@ async def test_a_video_that_breaks_off_is_not_passed_off_as_whole(
     assert "Traceback" not in caplog.text
 
 
+async def test_what_breaks_off_is_no_error_of_ours_in_the_log(gateway: Gateway, ann: Person, fresh: Cdn) -> None:
+    """The server would call it one, each time, beside the line that says why."""
+    root, written = logging.getLogger(), io.StringIO()
+    handlers, level = list(root.handlers), root.level
+    job_id = await make_job(gateway, ann, fresh.put("broken.mp4", File(size=300_000, breaks_after=140_000)))
+    try:
+        set_up_logs(level="info", layout="text", secrets=[])
+        for handler in root.handlers:
+            assert isinstance(handler, logging.StreamHandler)
+            handler.setStream(written)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await fetch(gateway, job_id, headers=ann.headers)
+        logging.getLogger("uvicorn.error").error("what else the server has to say")
+    finally:
+        root.handlers, root.level = handlers, level
+    lines = written.getvalue().splitlines()
+    assert ["broke off" in line for line in lines] == [True, False]
+    assert "what else" in lines[1]
+
+
 async def test_a_caller_that_takes_nothing_is_let_go(
     gateway: Gateway, ann: Person, fresh: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +411,15 @@ async def test_a_large_video_needs_no_more_memory_than_a_small_one(gateway: Gate
         tracemalloc.stop()
     assert seen == size
     assert most < 8_000_000, most
+
+
+async def test_a_source_gets_ahead_of_a_slow_caller_by_little(gateway: Gateway, fresh: Cdn) -> None:
+    """uvloop takes in at one go whatever lies in the kernel, which else is megabytes of a fast source."""
+    download = await gateway.wiring.downloads.open(fresh.put("large.mp4", File(size=10**8)))
+    stream = download.response.extensions["network_stream"]
+    bytes_ahead = stream.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    await download.aclose()
+    assert bytes_ahead in {262_144, 2 * 262_144}, "Linux says twice of what it was told"
 
 
 async def test_seats_are_given_back(gateway: Gateway, ann: Person, fresh: Cdn) -> None:

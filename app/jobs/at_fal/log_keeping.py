@@ -19,12 +19,15 @@ log = logging.getLogger("falgate.log")
 _MOST_REMEMBERED: Final = 10_000
 _TOGETHER: Final = 16
 
-# In the order of the jobs' ids, since each line takes a lock on its job's row. Whoever keeps a line second keeps
-# nothing, nor does a check so late that the job was erased. The number of a line is its place in fal's log, from 1.
+# The jobs' rows are locked first, by their ids: whoever erases one meanwhile is waited for, and then nothing is kept of
+# it. Whoever keeps a line second keeps nothing. The number of a line is its place in fal's log, from 1.
 _KEEP: Final = """
+WITH mine AS MATERIALIZED (
+    SELECT id FROM jobs WHERE id = ANY($1) AND payload_erased_at IS NULL ORDER BY id FOR KEY SHARE
+)
 INSERT INTO job_logs (job_id, n, logged_at, level, source, message)
 SELECT l.* FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[]) AS l (job_id, n)
-JOIN jobs j ON j.id = l.job_id AND j.payload_erased_at IS NULL
+JOIN mine ON mine.id = l.job_id
 ORDER BY l.job_id, l.n
 ON CONFLICT DO NOTHING RETURNING job_id
 """

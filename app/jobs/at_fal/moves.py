@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.fal import RequestRef
 from app.jobs.at_fal.claims import UNCONFIRMED_EVERY_SECONDS, Claimed
+from app.jobs.forgetting.forget import forget_at_fal
 from app.jobs.group import Group
 from app.wiring import Wiring
 
@@ -116,6 +117,7 @@ class Moves:
     """
 
     def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
         self._db = wiring.db
         self._clock = wiring.clock
         self._poll_seconds = wiring.settings.poll_seconds
@@ -152,6 +154,9 @@ class Moves:
             )
             elsewhere = set(attempts) - {row["attempt_id"] for row in moved}
             strays = {row["id"] for row in await plain.fetch(_STRAYS, list(elsewhere))} if elsewhere else set()
+            if elsewhere:  # a job may have ended, and been erased, before fal named what it had made of it
+                late = [each.job.job_id for each in batch if each.job.attempt_id in elsewhere]
+                await forget_at_fal(plain, late, wiring=self._wiring)
         return [attempt not in strays for attempt in attempts]
 
     async def note_attempt(self, job: Claimed, outcome: str) -> None:

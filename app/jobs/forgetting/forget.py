@@ -1,6 +1,6 @@
 """Forgetting jobs: what was asked for and what came of it is erased. What it cost stays, and whose it was."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -36,6 +36,7 @@ INSERT INTO erasures (fal_request_id, job_id, fal_key_id, next_try_at)
 SELECT a.fal_request_id, a.job_id, a.fal_key_id,
        CASE WHEN a.stray_check_at IS NULL THEN now() ELSE now() + interval '1 day' END
 FROM attempts a
+JOIN jobs j ON j.id = a.job_id AND j.payload_erased_at IS NOT NULL
 LEFT JOIN fal_accounts theirs ON theirs.fal_key_id = a.fal_key_id
 LEFT JOIN fal_accounts ours ON ours.fal_key_id = $2
 WHERE a.job_id = ANY($1) AND a.fal_request_id IS NOT NULL
@@ -55,6 +56,14 @@ async def forget_jobs(plain: Plain, job_ids: Sequence[UUID], *, wiring: Wiring, 
     if erased:
         await mark_erased(plain, erased)
         await plain.execute(_ERASE_WITH_THEM, erased)
-        if wiring.platform.erases_payloads:
-            await plain.execute(_ASK_FAL, erased, wiring.fal.key_id)
+        await forget_at_fal(plain, erased, wiring=wiring)
     return erased
+
+
+async def forget_at_fal(plain: Plain, job_ids: Collection[UUID], *, wiring: Wiring) -> None:
+    """Have fal asked to erase all that it made of those of these jobs that are erased here, which are locked.
+
+    To be called again when a fal request of theirs becomes known only afterwards. Nothing without FAL_ADMIN_KEY.
+    """
+    if wiring.platform.erases_payloads:
+        await plain.execute(_ASK_FAL, list(job_ids), wiring.fal.key_id)

@@ -2,7 +2,8 @@
 
 How far it has come is one row (`forgetting.through`, a `finished_at`), so that nothing erased is looked at again and an
 ending writes no further index: the one on `finished_at` is there. No job ends before `through` any more: an ending is
-written within a minute of the clock that it carries (`ended`), and `through` is days old.
+written within a minute of the clock that it carries (`ended`), and `through` is days old. What is erased cannot be had
+back, so it must be old by this clock and by the database's; and where a clock went back, `through` goes back with it.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,10 @@ _REST_SECONDS: Final = 60.0
 _BATCH: Final = 100
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
-_THROUGH: Final = "SELECT coalesce(through, $1) FROM forgetting"
+_THROUGH: Final = """
+WITH back AS (UPDATE forgetting SET through = $2 WHERE through > $2)
+SELECT least(coalesce(through, $1), $2) FROM forgetting
+"""
 # Jobs that ended in one transaction have one `finished_at`: they go together.
 _OLD: Final = f"""
 SELECT id, finished_at, payload_erased_at FROM jobs WHERE finished_at > $1 AND finished_at < $2
@@ -40,13 +44,15 @@ class Forgetting:
         self.loop = Loop("forgetting", self._turn, places=1, rest_seconds=_REST_SECONDS)
 
     async def _turn(self, _free: int) -> int:
-        before = self._wiring.clock() - timedelta(days=self._wiring.settings.payload_days)
+        async with self._wiring.db.plain() as plain:
+            now = min(self._wiring.clock(), await plain.fetchval("SELECT now()"))
+        before = now - timedelta(days=self._wiring.settings.payload_days)
         return await self._forget_jobs(before) + await self._forget_files(before)
 
     async def _forget_jobs(self, before: datetime) -> int:
         wiring = self._wiring
         async with wiring.db.plain() as plain:
-            old: list[Any] = await plain.fetch(_OLD, await plain.fetchval(_THROUGH, _BEGINNING), before)
+            old: list[Any] = await plain.fetch(_OLD, await plain.fetchval(_THROUGH, _BEGINNING, before), before)
         if not old:
             return 0
         kept = [row["id"] for row in old if row["payload_erased_at"] is None]
