@@ -12,14 +12,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from app.accounts.callers import Caller, Role
+from app.compat.line import Line
 from app.compat.repeats import Repeats
+from app.compat.waits import Wait
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import Completed, InProgress, LogLine, Succeeded
@@ -395,7 +398,10 @@ async def check_reads_of_fals_protocol(big: Watched) -> None:
     submission = house.submission(ann, key="fal\u00b7digest")
     made = (await house.rooms.submits.submit(submission)).job_id
     await big.check("a submit's answer was heard", lambda: repeats.forget(made, submission), most=60)
-    await big.check("a submit's answer was not heard", lambda: repeats.remember(made, submission), most=60)
+    waits, there = repeats.waits, cast("Line", SimpleNamespace(is_gone=False))
+    await big.check("a direct call is waited for", lambda: waits.begin(made, "fal\u00b7run", there), most=60)
+    await big.check("another like it", lambda: waits.take_over(secret_hash, "fal\u00b7run", there), most=100)
+    await big.check("its answer was heard", lambda: waits.end(Wait(made, "falgate-0/1")), most=60)
 
     member = calling(ann)
     for end_user in ("visitor 16", "nobody"):
