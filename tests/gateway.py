@@ -18,6 +18,9 @@ from app.web.connection import Connection
 from app.wiring import Wiring, utc_now
 from tests.conftest import ADMIN_KEY
 
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=1)
+"""Of a client that gives up an idle connection before uvicorn closes it, after 5 s: else it may just be using it."""
+
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 
@@ -112,7 +115,7 @@ async def run_gateway(
         if serving.done():
             await serving
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, limits=LIMITS) as client:
         try:
             yield Gateway(app, url, client)
         finally:

@@ -96,7 +96,10 @@ async def test_when_one_of_two_replicas_is_killed_the_other_finishes_and_nothing
     database_url: str, at_sandbox: Settings, sandbox: Sandbox
 ) -> None:
     with _process(database_url, sandbox.url) as (url, process):
-        async with run_gateway(at_sandbox) as other, httpx.AsyncClient(base_url=url, trust_env=False) as doomed:
+        async with (
+            run_gateway(at_sandbox) as other,
+            httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as doomed,
+        ):
             ann = await other.make_person()
             await _submit_all([doomed, other.client], ann, range(20))
             await _until(other, {"succeeded": 20})
@@ -130,7 +133,10 @@ async def test_a_killed_replicas_slots_stay_taken_while_fal_may_have_its_jobs(
     limit, left, total = 5, 2, 16
     with _process(database_url, sandbox.url, FAL_CONCURRENCY=str(limit)) as (url, process):
         limited = at_sandbox.model_copy(update={"fal_concurrency": limit})
-        async with run_gateway(limited) as other, httpx.AsyncClient(base_url=url, trust_env=False) as doomed:
+        async with (
+            run_gateway(limited) as other,
+            httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as doomed,
+        ):
             ann = await other.make_person()
             sandbox.set_clock(speed=40)  # a job takes 0.1 s
             sandbox.set_fault(call="submit", fault="slow", seconds=20)
@@ -180,7 +186,7 @@ async def test_connections_that_postgres_ends_in_the_middle_lose_nothing(
                 accepted += answer.status_code == 202
             await asyncio.sleep(0.13)
             await outside.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         await outside.close()

@@ -169,7 +169,7 @@ async def test_a_job_that_hangs_at_fal_is_cancelled_there_and_charged_as_its_boo
     settings = at_sandbox.model_copy(update={"job_deadline_seconds": 1})
     async with run_gateway(settings) as gateway:
         ann = await gateway.make_person()
-        job_id = (await gateway.submit(ann, "a boat [hang]")).json()["id"]
+        job_id = (await gateway.submit(ann, "a watched boat [hang]")).json()["id"]
         for _ in range(300):
             job = await gateway.job(ann, job_id)
             if job["finished_at"] is not None:
@@ -178,6 +178,6 @@ async def test_a_job_that_hangs_at_fal_is_cancelled_there_and_charged_as_its_boo
                 await plain.execute("UPDATE jobs SET next_check_at = now() WHERE status = 'unconfirmed'")
             await asyncio.sleep(0.1)
     assert (job["status"], job["error"]["code"], job["charged_usd"]) == ("failed", "deadline-exceeded", "0.00")
-    (request,) = sandbox.requests()
+    (request,) = (each for each in sandbox.requests() if "watched" in each["input"]["prompt"])
     assert request["billable_units"] == "0"
     assert sandbox.http.get("/_sandbox/state").json()["calls"]["cancel"] == 1

@@ -13,6 +13,7 @@ import httpx
 TEXT = "fal-ai/kling-video/v2.1/master/text-to-video"
 IMAGE = "fal-ai/kling-video/v2.1/master/image-to-video"
 KEY = {"authorization": "Key test-id:test-secret"}
+LIMITS = httpx.Limits(keepalive_expiry=1)  # uvicorn closes an idle connection after 5 s
 SPEED = 100.0  # a job takes 40 ms
 
 
@@ -21,7 +22,7 @@ class Sandbox:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, headers=KEY, timeout=10, trust_env=False)
+        self.http = httpx.Client(base_url=url, headers=KEY, timeout=10, trust_env=False, limits=LIMITS)
 
     def submit(self, prompt: str, endpoint: str = TEXT, **extra: Any) -> httpx.Response:
         headers = extra.pop("headers", {})
