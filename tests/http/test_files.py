@@ -45,6 +45,7 @@ async def eva(working: Gateway) -> Person:
 
 @pytest.fixture(autouse=True)
 def _sweep(fal: Sandbox) -> Iterator[None]:
+    fal.http.delete("/_sandbox/files")  # those of another file of tests
     yield
     fal.http.delete("/_sandbox/faults")
     fal.http.delete("/_sandbox/files")
