@@ -17,8 +17,8 @@ import pytest_asyncio
 from app.accounts.key_secrets import hash_of
 from app.catalogue.registry import Catalogue
 from app.embedded import EmbeddedPostgres
-from app.outputs import files
-from app.outputs.uploads import FRAMING_BYTES, clean_name
+from app.files import stored as files
+from app.files.uploads import FRAMING_BYTES, clean_name
 from app.tokens import Grant, Tokens
 from tests.conftest import FAL_KEY
 from tests.gateway import ADMIN, Gateway, Person, run_gateway

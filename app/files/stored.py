@@ -19,10 +19,10 @@ from app.accounts.fields import Moment
 from app.accounts.tables import users
 from app.db import Database
 from app.fal import Initiated, RefusedUs, Stored, Trouble
+from app.files.owners import Owner
+from app.files.tables import files
+from app.files.uploads import Upload
 from app.ids import FileId, first_id, new_id, show
-from app.outputs.owners import Owner
-from app.outputs.tables import files
-from app.outputs.uploads import Upload
 from app.problems import Problem
 from app.wiring import Wiring
 
