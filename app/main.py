@@ -24,14 +24,14 @@ from app.compat.errors import fal_answer
 from app.compat.repeats import Repeats
 from app.db import CommitUnknown, is_database_away
 from app.deliveries import routes as deliveries
+from app.files import routes as files
+from app.files.uploads import FRAMING_BYTES
 from app.http import base_url, methods_of
 from app.jobs.rooms import Rooms
 from app.jobs.routes import content, jobs, tokens
 from app.jobs.routes import logs as log_routes
 from app.jobs.routes import schema as jobs_schema
 from app.ledger import routes as ledger
-from app.outputs import file_routes as files
-from app.outputs.uploads import FRAMING_BYTES
 from app.problems import (
     MEDIA_TYPE,
     Internal,

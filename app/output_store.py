@@ -115,8 +115,8 @@ class OutputStore:
                 raise failed[0] from None
             raise
         if not self._bucket:
-            await asyncio.to_thread(_sweep, self._folder / name)
-            await asyncio.to_thread(_flush, self._folder / name, self._folder)
+            await self._said(asyncio.to_thread(_sweep, self._folder / name))
+            await self._said(asyncio.to_thread(_flush, self._folder / name, self._folder))
 
     async def size_of(self, name: str) -> int:
         """Its bytes. Raises NotStored and StoreTrouble."""
@@ -150,7 +150,7 @@ class OutputStore:
         with suppress(NotStored):
             await self._said(obstore.delete_async(self._store, name))
         if not self._bucket:
-            await asyncio.to_thread(_sweep, self._folder / name)
+            await self._said(asyncio.to_thread(_sweep, self._folder / name))
 
     async def link(self, name: str, *, seconds: int) -> str | None:
         """Where anybody can read it for so long; None of a folder, which nobody else can reach."""

@@ -20,6 +20,7 @@ from app.cli.database import embedded_option, open_database, settings_with_datab
 from app.cli.installation import find_contradiction
 from app.db import SCHEMA_REVISION, Database, Lock
 from app.deliveries import tables as _deliveries  # noqa: F401
+from app.files import tables as _files  # noqa: F401
 from app.jobs import tables as _jobs  # noqa: F401
 from app.ledger import tables as _ledger  # noqa: F401
 from app.outputs import tables as _outputs  # noqa: F401

@@ -16,7 +16,7 @@ from app.cli.boxed_fal import running_sandbox, urls_of
 from app.cli.database import Decided, Given, embedded_option, open_database, place_of, settings_with_database
 from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
-from app.cli.server import Server, Workers, listen, uvicorn_config
+from app.cli.server import Server, Workers, listen, open_more_files, uvicorn_config
 from app.fal import key_id_of
 from app.jobs.unknown.recover import count_of_other_keys
 from app.logs import set_up_logs
@@ -41,6 +41,7 @@ def command(*, embedded: bool, workers: int) -> None:
         asyncio.run(_require_store(settings))
         asyncio.run(_require_database(given, embedded=embedded))
         with _fal_of(given) as ready:
+            open_more_files()  # after our own PostgreSQL and sandbox, which need no more
             if workers == 1:
                 _serve_here(ready)
             else:

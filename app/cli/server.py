@@ -1,10 +1,11 @@
 """uvicorn as we run it: one process, or workers that share a socket; a ready line, a quick end, exit code 0."""
 
 import errno
+import resource
 import signal
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -64,6 +65,16 @@ def _why(error: OSError) -> str:
             return "ports below 1024 belong to root, set PORT to another"
         case _:
             return "HOST must be an address of this machine"
+
+
+def open_more_files() -> None:
+    """Take as many file descriptors as we may: a video on its way takes two, an event stream one.
+
+    systemd and shells give 1,024, which the videos of two keys would use up, and a far higher limit to ask for.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where that limit is said to be none, another holds
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def url_of(listener: socket.socket) -> str:

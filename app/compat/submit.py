@@ -132,6 +132,8 @@ def _read_ours(request: Request, wiring: Wiring, grant: Grant | None, faults: Fa
     """What fal's protocol has for the fields of a submit that are ours. Of the query only `fal_webhook` is heeded."""
     webhook_url = request.query_params.get("fal_webhook") or None
     refusal = refusal_of_webhook(webhook_url, wiring.settings)
+    if len(request.query_params.getlist("fal_webhook")) > 1:
+        refusal = "must be given once"
     if webhook_url is not None and len(webhook_url) > LONGEST_URL:
         refusal = f"must have at most {LONGEST_URL} characters"
     if refusal:

@@ -12,10 +12,10 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.files.owners import find_owner
+from app.files.stored import initiate_file
+from app.files.uploads import clean_name
 from app.http import Body, json_response, parse_json
-from app.outputs.files import initiate_file
-from app.outputs.owners import find_owner
-from app.outputs.uploads import clean_name
 from app.problems import BodyTooLarge, InvalidInput, NotFound, input_faults
 from app.wiring import Wiring, wiring_of
 

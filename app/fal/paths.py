@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from app.fal.outcomes import RequestRef
+from app.outward.targets import refusal_of
 
 NAMESPACES: Final = ("workflows", "comfy")  # these shift the alias by one segment (FAL.md 1.2)
 
@@ -83,9 +84,10 @@ class FalUrl:
         return below.copy_merge_params(query) if query else below
 
     def takes_file(self, returned: object) -> bool:
-        """Whether a URL that fal names for a file may be believed: https, or of this very origin.
+        """Whether a URL that fal names for a file may be believed: https and not inside, or of this very origin.
 
-        Without credentials or fragment, and of characters that every reader of URLs takes for the same.
+        Inside is what its host says without DNS: localhost, or an address that is not public. Without credentials or
+        fragment, and of characters that every reader of URLs takes for the same.
         """
         if not isinstance(returned, str) or not _FILE_URL.fullmatch(returned) or any(c in returned for c in "\\#"):
             return False
@@ -97,7 +99,10 @@ class FalUrl:
             return False
         if url.port is not None and url.port > _LAST_PORT:
             return False
-        return url.scheme == "https" or _origin(url) == self._origin
+        if _origin(url) == self._origin:
+            return True
+        place = f"https://{url.netloc.decode('ascii')}/"
+        return url.scheme == "https" and refusal_of(place, allow_private=False) is None
 
     def returned_ref(self, endpoint: str, fal_request_id: str, answer: Mapping[str, object]) -> RequestRef:
         """The reference from a submit's answer: the path of each URL returned, or the alias' if it is odd."""

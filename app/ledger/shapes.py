@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.accounts.callers import Role
 from app.accounts.fields import Moment
@@ -55,6 +55,12 @@ Dollars = Annotated[Figure, AfterValidator(_sane)]
 
 class QuotaBody(Body):
     """A maximum for one scope, metric and window."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"scope": "organization", "metric": "usd", "window": "month", "maximum": "1000.00"}]
+        }
+    )
 
     scope: Scope
     scope_id: Annotated[

@@ -11,7 +11,7 @@ from uuid import UUID
 from app.fal import Download, DownloadGone, DownloadTrouble, OutOfRange
 from app.ids import show
 from app.loop import Loop
-from app.output_store import OutputStore, StoreTrouble
+from app.output_store import NotStored, OutputStore, StoreTrouble
 from app.outputs import rows
 from app.outputs.rows import Due, Kept
 from app.outputs.types import safe_type
@@ -50,6 +50,8 @@ class Archive:
                 kept = await self._fetch(store, due)
         except DownloadGone:
             await self._failed(due, "fal keeps it no longer", is_last=due.tries >= _GONE_AFTER_TRIES)
+        except NotStored:
+            await self._failed(due, "the store has not kept it: is the bucket still there?")
         except TimeoutError:
             await self._failed(due, f"not done within {rows.TRY_SECONDS:.0f} s")
         except (DownloadTrouble, OutOfRange, StoreTrouble, NotWhole) as trouble:
@@ -117,7 +119,7 @@ async def erase(wiring: Wiring, job_ids: Collection[UUID]) -> None:
             await store.delete(one.path)
         except StoreTrouble as trouble:
             log.warning("job_%s: its erased video is not deleted yet: %s", one.job_id.hex, trouble)
-            continue
+            break  # each would be waited for, and a store that is away is so for all of them
         if not one.is_open:
             gone.append(one.job_id)
     if gone:

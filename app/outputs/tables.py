@@ -1,4 +1,4 @@
-"""The tables of files and videos, as `migrations/` made them."""
+"""The table of videos, as `migrations/` made them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -15,25 +15,6 @@ from sqlalchemy import (
 )
 
 from app.db import MOMENT, metadata
-
-files = Table(
-    "files",
-    metadata,
-    Column("id", Uuid, nullable=False),
-    Column("user_id", Uuid, nullable=False),
-    Column("team_id", Uuid, nullable=False),
-    Column("key_id", Uuid, nullable=False),
-    Column("end_user", Text),
-    Column("name", Text, nullable=False),
-    Column("content_type", Text, nullable=False),
-    Column("size_bytes", BigInteger),
-    Column("sha256", LargeBinary),
-    Column("url", Text, nullable=False),
-    Column("created_at", MOMENT, nullable=False),
-    PrimaryKeyConstraint("id", name="files_pkey"),
-    ForeignKeyConstraint(["user_id"], ["users.id"], name="files_user_id_fkey"),
-    Index("files_user_id_idx", "user_id", "id"),
-)
 
 outputs = Table(
     "outputs",

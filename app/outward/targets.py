@@ -1,4 +1,4 @@
-"""URLs that others name, of webhooks and videos: which we may go to, read strictly, so that all read them alike."""
+"""URLs that others name, of webhooks and videos: which we may go to, each read strictly, so that all read it alike."""
 
 import re
 from dataclasses import dataclass

@@ -5,5 +5,5 @@ Where things are, from the socket inwards
   whatever goes wrong), which asks `bodies` (how large and how slow), `patience` (how long it may all take), `failures`
   (too many wrong keys from one address) and `headers` (what every answer says to a browser)
 - pages: `docs` (/docs, and a page for every problem), `health`, `metrics`; `prometheus-rules.yml` are the alerts, each
-  with its section in the README
+  with its section in docs/operating.md
 """

@@ -111,10 +111,10 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.at_fal.standing:Standing._forget": "forgets a guess, and only without FAL_CONCURRENCY",
     "commit app.deliveries.sender:Sender._sign": "a user's first secret, as `get_webhook_secret` makes it",
     "commit app.deliveries.claims:give_back": "when a gateway is told to end, not when it is killed",
-    "commit app.outputs.files:_count_in": "a file's row, before fal is asked; left over it counts for an hour",
-    "storage.initiate app.outputs.files:_initiate": "room at fal, which costs nothing while it is empty",
-    "storage.put app.outputs.files:store_upload": "the bytes, which fal lets go of in its own time",
-    "commit app.outputs.files:_say_where": "where it lies: its caller was told nothing, and sends it again",
+    "commit app.files.stored:_count_in": "a file's row, before fal is asked; left over it counts for an hour",
+    "storage.initiate app.files.stored:_initiate": "room at fal, which costs nothing while it is empty",
+    "storage.put app.files.stored:store_upload": "the bytes, which fal lets go of in its own time",
+    "commit app.files.stored:_say_where": "where it lies: its caller was told nothing, and sends it again",
     **dict.fromkeys(
         (
             "commit app.jobs.forgetting.erase:erase_payload",

@@ -1,9 +1,11 @@
 """`falgate serve`: from start to end, in one process and in several."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -71,10 +73,22 @@ def test_the_sandbox_sees_no_secret(empty_url: str, tmp_path: Path) -> None:
         wait_for(lambda: not sandbox.is_alive())
 
 
-def test_two_workers_share_a_port_and_end_with_their_supervisor(database_url: str, tmp_path: Path) -> None:
+@pytest.fixture
+def most_files() -> Iterator[int]:
+    """As systemd and shells have it: few files, and more for whoever asks; how many then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft), hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_two_workers_share_a_port_and_end_with_their_supervisor(
+    database_url: str, tmp_path: Path, most_files: int
+) -> None:
     with serving("--workers", "2", folder=tmp_path, **real(database_url)) as gateway:
         workers = {process for process in gateway.below() if b"spawn_main" in cmdline(process.pid)}
         assert len(workers) == 2
+        assert {resource.prlimit(each.pid, resource.RLIMIT_NOFILE)[0] for each in workers} == {most_files}
         for _ in range(10):
             assert gateway.get("/health/ready").json() == {"status": "ready"}
         assert ADMIN_KEY not in gateway.log

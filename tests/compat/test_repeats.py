@@ -125,6 +125,27 @@ async def test_the_same_submit_again_is_told_of_the_job_whose_answer_was_lost(
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_an_answer_during_which_its_caller_hangs_up_is_lost(
+    gateway: Gateway, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaking(Line):
+        """There when the answer begins, gone when it has been written."""
+
+        is_gone = True
+
+        async def require_caller(self) -> None:
+            """Nobody has hung up yet."""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(submitting, "Line", Breaking)
+        first = await submit(gateway, ann)
+    await quiet(gateway)
+    again = await submit(gateway, ann)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.json()["request_id"] == first.json()["request_id"]
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_repeat_that_is_lost_too_is_told_of_the_same_job(
     gateway: Gateway, ann: Person, lines: list[Line]
 ) -> None:

@@ -110,6 +110,9 @@ async def test_what_is_said_twice_is_not_chosen_from(gateway: Gateway, ann: Pers
         ({"X_Fal_Request_Start_Timeout": "0"}, "", ["header", "x-fal-request-start-timeout"]),
         ({"Idempotency_Key": ""}, "", ["header", "Idempotency-Key"]),
         ({}, "?fal_webhook=http://127.0.0.1/x", ["query", "fal_webhook"]),
+        ({}, "?fal_webhook=https://e.com/%23part", ["query", "fal_webhook"]),
+        ({}, "?fal_webhook=/hook", ["query", "fal_webhook"]),
+        ({}, "?fal_webhook=https://a.example/&fal_webhook=https://b.example/", ["query", "fal_webhook"]),
         ({}, "?fal_webhook=https://e.com/" + "x" * 2000, ["query", "fal_webhook"]),
     ],
 )

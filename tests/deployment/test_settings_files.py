@@ -3,12 +3,16 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from app.sandbox.scripts import scripts_as_markdown
 from app.settings import SECRETS, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = {name.upper() for name in Settings.model_fields}
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
+PAGES = ("README.md", "docs/clients.md", "docs/operating.md")
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_env_example_names_every_setting_with_a_comment_before_it() -> None:
@@ -44,6 +48,24 @@ def test_the_readme_says_the_same_of_make_test_each_time() -> None:
 def test_the_readme_shows_the_scripts_of_the_sandbox() -> None:
     shown = (ROOT / "README.md").read_text().split("<!-- scripts:")[1].split("-->\n", 1)[1]
     assert shown.split("\n<!-- /scripts -->")[0] == scripts_as_markdown()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", text)) if "://" not in link]
+    assert links
+    for link in links:
+        path, _, heading = link.partition("#")
+        there = ((ROOT / page).parent / path) if path else ROOT / page
+        assert there.exists(), link
+        assert not heading or heading in headings(there), link
+
+
+def headings(page: Path) -> set[str]:
+    """What can follow a # in a link to this page, as forges make it of a heading."""
+    titles = re.findall(r"^#+ (.+)$", CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_promise_names_tests_that_are_there() -> None:

@@ -17,8 +17,8 @@ import pytest_asyncio
 from app.accounts.key_secrets import hash_of
 from app.catalogue.registry import Catalogue
 from app.embedded import EmbeddedPostgres
-from app.outputs import files
-from app.outputs.uploads import FRAMING_BYTES, clean_name
+from app.files import stored as files
+from app.files.uploads import FRAMING_BYTES, clean_name
 from app.tokens import Grant, Tokens
 from tests.conftest import FAL_KEY
 from tests.gateway import ADMIN, Gateway, Person, run_gateway
@@ -45,6 +45,7 @@ async def eva(working: Gateway) -> Person:
 
 @pytest.fixture(autouse=True)
 def _sweep(fal: Sandbox) -> Iterator[None]:
+    fal.http.delete("/_sandbox/files")  # those of another file of tests
     yield
     fal.http.delete("/_sandbox/faults")
     fal.http.delete("/_sandbox/files")

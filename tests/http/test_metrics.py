@@ -287,8 +287,8 @@ async def test_every_metric_that_a_rule_names_exists(hand: Hand) -> None:
 
 
 def test_every_alert_says_how_long_how_bad_what_and_where_to_read_on() -> None:
-    readme = (ROOT / "README.md").read_text()
-    section = readme.split("## When it pages you\n")[1].split("\n## ")[0]
+    operating = (ROOT / "docs" / "operating.md").read_text()
+    section = operating.split("## When it pages you\n")[1].split("\n## ")[0]
     anchors = {
         "#" + re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
         for title in re.findall(r"^#{2,4} (.+)$", "## When it pages you\n" + section, re.MULTILINE)
@@ -300,8 +300,8 @@ def test_every_alert_says_how_long_how_bad_what_and_where_to_read_on() -> None:
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
         link = rule["annotations"]["runbook_url"]
-        assert link.startswith("README.md#")
-        assert link.removeprefix("README.md") in anchors, link
+        assert link.startswith("docs/operating.md#")
+        assert link.removeprefix("docs/operating.md") in anchors, link
         for name in re.findall(r"\bfalgate_\w+", rule["expr"]):
             assert f"`{name.removesuffix('_bucket').removesuffix('_count')}" in section, name
     assert str(RULES.relative_to(ROOT)) in section

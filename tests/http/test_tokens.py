@@ -146,10 +146,15 @@ async def test_the_docs_offer_a_token_where_one_opens(gateway: Gateway) -> None:
     assert offered == TAKE_TOKENS | {"submit_as_to_fal"}
 
 
-async def test_the_example_of_the_docs_makes_a_token(gateway: Gateway, ann: Person) -> None:
-    document = (await gateway.client.get("/openapi.json")).json()
-    (example,) = document["components"]["schemas"]["TokenBody"]["examples"]
-    assert (await make(gateway, ann, **example))["token"]
+@pytest.mark.parametrize(("path", "body"), [("/v1/tokens", "TokenBody"), ("/v1/quotas", "QuotaBody")])
+async def test_the_example_of_the_docs_can_be_sent(path: str, body: str, gateway: Gateway) -> None:
+    admin = await gateway.make_person("admin")
+    schemas = (await gateway.client.get("/openapi.json")).json()["components"]["schemas"]
+    (example,) = schemas[body]["examples"]
+    answer = await gateway.client.post(path, json=example, headers=admin.headers)
+    assert answer.status_code == 201, answer.text
+    if "id" in answer.json():
+        assert (await gateway.client.delete(f"{path}/{answer.json()['id']}", headers=admin.headers)).status_code == 204
 
 
 class _Office:

@@ -42,8 +42,8 @@ def test_every_call_outside_is_walked_below() -> None:
         ("balance.py", "balance"),
         ("fal_copies.py", "erase_payloads"),
         ("sender.py", "send"),
-        ("files.py", "initiate"),
-        ("files.py", "put"),
+        ("stored.py", "initiate"),
+        ("stored.py", "put"),
     }
 
 

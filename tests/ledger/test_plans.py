@@ -26,6 +26,8 @@ from app.compat.waits import Wait
 from app.db import Database
 from app.embedded import EmbeddedPostgres
 from app.fal import Completed, InProgress, LogLine, Succeeded
+from app.files import stored as files
+from app.files.owners import Owner
 from app.ids import new_id
 from app.jobs.ends.cancel import cancel_job
 from app.jobs.ends.ended import fold_ended
@@ -41,8 +43,7 @@ from app.jobs.unknown.lost_rows import claim_endpoints, read_suspects
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.usage import read_usage
 from app.money import ZERO
-from app.outputs import files, rows
-from app.outputs.owners import Owner
+from app.outputs import rows
 from app.tokens import Grant
 from app.web import metrics
 from tests.conftest import settings_for

@@ -49,6 +49,7 @@ class Cdn:
         self.sent_now = 0
         self.open = 0
         self.left = asyncio.Event()
+        self.go_on = asyncio.Event()
 
     def put(self, name: str, file: File) -> str:
         """The URL at which this file now is."""
@@ -104,7 +105,7 @@ class Cdn:
             if file.breaks_after is not None and at + piece > file.breaks_after:
                 return
             if file.waits_after is not None and at >= file.waits_after:
-                await asyncio.Event().wait()
+                await self.go_on.wait()
             writer.write(file.part(at, at + piece) if file.size <= 10 * PIECE else same[:piece])
             self.sent += piece
             self.sent_now = at + piece - start

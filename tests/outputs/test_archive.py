@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from app.embedded import EmbeddedPostgres
 from app.fal import Completed, Succeeded
-from app.output_store import StoreTrouble
+from app.output_store import NotStored, StoreTrouble
 from app.outputs import rows
 from app.outputs.archive import Archive, erase
 from tests.conftest import settings_for
@@ -271,6 +271,49 @@ async def test_what_cannot_be_erased_now_is_erased_later_and_not_shown_meanwhile
     await archive(hand)
     assert files_in(folder) == []
     assert await row_of(hand, job_id) is None
+
+
+async def test_a_store_that_is_away_is_waited_for_once_however_much_is_erased(
+    hand: Hand, cdn: Cdn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_ids = [await succeed(hand, cdn.put(f"{n}.mp4", File())) for n in range(3)]
+    await archive(hand)
+    asked = []
+
+    async def away(name: str) -> None:
+        asked.append(name)
+        raise StoreTrouble("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hand.gateway.wiring.output_store, "delete", away)
+        await erase(hand.gateway.wiring, [(await hand.row(job_id))["id"] for job_id in job_ids])
+    assert len(asked) == 1
+    assert len(files_in(folder)) == 3
+    await archive(hand)
+    assert files_in(folder) == []
+    assert [await row_of(hand, job_id) for job_id in job_ids] == [None] * 3
+
+
+async def test_a_bucket_that_is_gone_is_trouble_like_any_other(
+    hand: Hand, cdn: Cdn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await succeed(hand, cdn.put("boat.mp4", File()))
+
+    async def gone(*_: Any, **__: Any) -> None:
+        raise NotStored
+
+    monkeypatch.setattr(hand.gateway.wiring.output_store, "write", gone)
+    await archive(hand)
+    row = await row_of(hand, job_id)
+    assert row is not None
+    assert "is the bucket still there" in row["error"]
+    assert row["next_try_at"] is not None
+    hand.clock.move(days=8)
+    await archive(hand)
+    row = await row_of(hand, job_id)
+    assert row is not None
+    assert row["next_try_at"] is None
+    assert "and is lost" in caplog.text
 
 
 async def test_what_is_erased_while_it_is_copied_does_not_stay(

@@ -18,6 +18,7 @@ import pytest
 from app.logs import set_up_logs
 from app.outputs import response
 from app.tokens import Grant
+from app.web import edge
 from tests.gateway import Gateway, Person
 from tests.http.world import refusal
 
@@ -34,6 +35,7 @@ def fresh(cdn: Cdn) -> Cdn:
     """The CDN, with nothing remembered of what was asked before."""
     cdn.asked.clear()
     cdn.left.clear()
+    cdn.go_on.clear()
     cdn.sent = 0
     return cdn
 
@@ -220,6 +222,19 @@ async def test_a_link_is_good_for_an_hour(gateway: Gateway, ann: Person) -> None
     assert grant.expires_at - now < timedelta(minutes=66)
 
 
+async def test_a_link_that_a_token_is_shown_lasts_no_longer_than_that(gateway: Gateway, ann: Person) -> None:
+    tokens, soon = gateway.wiring.tokens, gateway.wiring.clock() + timedelta(minutes=5)
+    assert tokens is not None
+    job_id = await make_job(gateway, ann, "https://fal.media/boat.mp4")
+    made = await gateway.client.post("/v1/tokens", json={"scope": "read", "lifetime_seconds": 200}, headers=ann.headers)
+    headers = {"Authorization": f"Bearer {made.json()['token']}"}
+    job = (await gateway.client.get(f"/v1/jobs/{job_id}", headers=headers)).json()
+    token = parse_qs(urlsplit(job["content_url"]).query)["token"][0]
+    _, grant = tokens.read(token, now=gateway.wiring.clock())
+    assert grant.scope == "content"
+    assert grant.expires_at < soon
+
+
 async def test_a_reading_token_of_another_kind_sees_the_video_as_far_as_it_reaches(
     gateway: Gateway, ann: Person, fresh: Cdn
 ) -> None:
@@ -394,6 +409,22 @@ async def test_a_caller_that_takes_nothing_is_let_go(
     async with gateway.client.stream("GET", f"/v1/jobs/{job_id}/content", headers=ann.headers):
         async with asyncio.timeout(20):
             await fresh.left.wait()
+
+
+async def test_a_video_may_take_longer_than_any_request(
+    gateway: Gateway, ann: Person, fresh: Cdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "REQUEST_SECONDS", 1.0)
+
+    async def sleeps(_: object) -> None:
+        await asyncio.Event().wait()
+
+    job_id = await make_job(gateway, ann, fresh.put("slow.mp4", File(size=10**6, waits_after=100_000)))
+    async with gateway.client.stream("GET", f"/v1/jobs/{job_id}/content", headers=ann.headers) as answer:
+        monkeypatch.setattr(gateway.app.state.rooms.submits, "submit", sleeps)
+        assert (await gateway.submit(ann)).status_code == 503  # it began later, and has been cut off
+        fresh.go_on.set()
+        assert len(await answer.aread()) == 10**6
 
 
 async def test_a_large_video_needs_no_more_memory_than_a_small_one(gateway: Gateway, ann: Person, fresh: Cdn) -> None:

@@ -1,5 +1,6 @@
 """OUTPUT_STORE: what is taken for one, a folder and a bucket by the same calls, and what is said of a wrong one."""
 
+import errno
 import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -113,6 +114,21 @@ async def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreTrouble, match="cannot be made") as refused:
         opened(OUTPUT_STORE=str(tmp_path / "file" / "outputs"))
     assert refused.value.is_refusal
+
+
+async def test_a_disk_that_fails_is_trouble_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(OUTPUT_STORE=str(tmp_path / "my videos"))
+    await store.write("a.mp4", pieces(b"small"), content_type="video/mp4")
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(StoreTrouble, match="Input/output error"):
+        await store.write("a.mp4", pieces(b"other"), content_type="video/mp4")
+    (tmp_path / "my videos" / "a.mp4#1").mkdir()
+    with pytest.raises(StoreTrouble):
+        await store.delete("a.mp4")
 
 
 @pytest.mark.parametrize(

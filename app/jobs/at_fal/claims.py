@@ -55,7 +55,7 @@ class Followed(Claimed):
 
 
 # What its caller no longer waits for is never sent, as after an outage: it ends as soon as it is found (`overdue`).
-_STILL_WAITED_FOR: Final = "(start_seconds IS NULL OR created_at + make_interval(secs => start_seconds) >= $6)"
+_STILL_WAITED_FOR: Final = "(start_by IS NULL OR start_by >= $6)"
 _OLDEST_DUE: Final = f"""
     SELECT id, next_check_at AS place FROM jobs WHERE status = 'queued' AND next_check_at <= now()
       AND {_STILL_WAITED_FOR}

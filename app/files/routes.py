@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.files.owners import find_owner
+from app.files.stored import File, store_upload
+from app.files.uploads import reading_upload
 from app.http import PlainRoute, json_response
-from app.outputs.files import File, store_upload
-from app.outputs.owners import find_owner
-from app.outputs.uploads import reading_upload
 from app.problems import responses
 from app.wiring import wiring_of
 

@@ -19,10 +19,10 @@ from app.accounts.fields import Moment
 from app.accounts.tables import users
 from app.db import Database
 from app.fal import Initiated, RefusedUs, Stored, Trouble
+from app.files.owners import Owner
+from app.files.tables import files
+from app.files.uploads import Upload
 from app.ids import FileId, first_id, new_id, show
-from app.outputs.owners import Owner
-from app.outputs.tables import files
-from app.outputs.uploads import Upload
 from app.problems import Problem
 from app.wiring import Wiring
 
@@ -73,8 +73,9 @@ class File(BaseModel):
 async def store_upload(wiring: Wiring, owner: Owner, upload: Upload) -> File:
     """Put it into fal's storage. Raises TooManyFiles and StorageAway."""
     now = wiring.clock()
-    more = {"size_bytes": upload.size_bytes, "sha256": upload.sha256}
-    file_id, room = await _initiate(wiring, owner, name=upload.name, content_type=upload.content_type, now=now, **more)
+    file_id, room = await _initiate(
+        wiring, owner, name=upload.name, content_type=upload.content_type, now=now, upload=upload
+    )
     putting = wiring.storage.put(
         room.upload_url, upload.chunks(), size_bytes=upload.size_bytes, content_type=upload.content_type
     )
@@ -101,10 +102,12 @@ async def initiate_file(wiring: Wiring, owner: Owner, *, name: str, content_type
 
 
 async def _initiate(
-    wiring: Wiring, owner: Owner, *, name: str, content_type: str, now: datetime, **more: object
+    wiring: Wiring, owner: Owner, *, name: str, content_type: str, now: datetime, upload: Upload | None = None
 ) -> tuple[UUID, Initiated]:
     file_id = new_id(now)
-    row = {"id": file_id, "name": name, "content_type": content_type, "url": "", "created_at": now, **more}
+    row: dict[str, object] = {"id": file_id, "name": name, "content_type": content_type, "url": "", "created_at": now}
+    if upload is not None:
+        row |= {"size_bytes": upload.size_bytes, "sha256": upload.sha256}
     await _count_in(wiring.db, owner, row, now=now)
     outcome = wiring.metrics.saw_fal("initiate", await wiring.storage.initiate(content_type=content_type, name=name))
     if isinstance(outcome, Initiated):
