@@ -216,7 +216,10 @@ async def test_a_price_is_added_ahead_of_time_and_taken_back_before_it_starts(ga
 async def test_no_price_starts_in_the_past_and_none_that_started_goes(gateway: Gateway) -> None:
     async with nothing_written(gateway):
         refusal(await post(gateway, "/v1/prices", PRICE | {"starts_at": "2026-01-01T00:00:00Z"}), 409, "price-started")
-        for price in (await gateway.admin("GET", "/v1/prices"))["data"]:
+        prices = (await gateway.admin("GET", "/v1/prices"))["data"]
+        started = [price for price in prices if datetime.fromisoformat(price["starts_at"]) <= datetime.now(UTC)]
+        assert started
+        for price in started:
             refusal(await gateway.client.delete(f"/v1/prices/{price['id']}", headers=ADMIN), 409, "price-started")
     for absent in (f"price_{NOBODYS}", "x", f"quota_{NOBODYS}", "%00"):
         refusal(await gateway.client.delete(f"/v1/prices/{absent}", headers=ADMIN), 404, "not-found")
