@@ -61,7 +61,9 @@ class Office:
                 return (await self.gateway.make_person(team_id=self.mia.team_id)).user_id
             case "key":
                 return str((await self.gateway.admin("POST", "/v1/keys", name="x", user_id=self.mia.user_id))["id"])
-        made = job_id = str((await self.gateway.submit(self.mia, webhook_url="https://hooks.test/")).json()["id"])
+        submitted = await self.gateway.submit(self.mia, webhook_url="https://hooks.test/")
+        assert submitted.status_code == 202, submitted.text
+        made = job_id = str(submitted.json()["id"])
         if operation in {"stream_job_events", "redeliver_delivery", "erase_job_payload"}:
             await self.gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=self.mia.headers)
         if operation == "redeliver_delivery":
