@@ -45,6 +45,7 @@ class Lock(IntEnum):
     RELEASE = 7_341_003
     STANDING = 7_341_004
     FOLD_ENDED = 7_341_005
+    LOST = 7_341_006
 
 
 _COMMAND_SECONDS: Final = 8.0  # longer than statement_timeout, with which Postgres itself gives up

@@ -36,6 +36,11 @@ def pytest_configure() -> None:
             os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores, unless somebody said how many: a third of what the tests take is waiting."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """The collector need not walk through all that was imported, again and again."""
     gc.freeze()

@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.db import Database
+from app.db import Database, Lock
 from app.jobs.at_fal.claims import Claimed
 from app.jobs.unknown.evidence import OpenAttempt
 
 _LISTED_HOURS: Final = 25  # the list goes back 24: older ones are nobody's rivals, and fal has nothing to say of them
 
 # By attempts_lost_idx. An endpoint is asked about once in so long, and by one replica: all its jobs are claimed at
-# once, and none is while one of them still waits for its turn.
+# once, and none is while one of them still waits for its turn. Of two replicas that claim at the same moment each would
+# pass over what the other has locked, and both would ask: the second waits, and finds nothing due.
+_ONE_AT_A_TIME: Final = f"SELECT pg_advisory_xact_lock({Lock.LOST})"
 _CLAIM: Final = f"""
 WITH lost AS MATERIALIZED (
     SELECT j.id, j.endpoint, j.next_check_at FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt_id = a.id
@@ -89,7 +91,7 @@ class Suspects:
 
 async def claim_endpoints(db: Database, *, every_seconds: float) -> list[Asked]:
     """The endpoints that fal's list is to be asked about now; not again before `every_seconds`."""
-    async with db.begin_plain(durable=False) as plain:
+    async with db.begin_plain(durable=False, first=_ONE_AT_A_TIME) as plain:
         rows = await plain.fetch(_CLAIM, every_seconds)
     return [Asked(endpoint=row["endpoint"], asked_at=row["asked_at"]) for row in rows]
 
