@@ -4,11 +4,15 @@ Or after a pause, as a client does that waits for a job.
 """
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
+
+OF_ITS_OWN_SECONDS = (0.001, 0.006)
+"""What a caller that pauses takes itself between an answer and its pause: fal's Python client some milliseconds."""
 
 
 @dataclass
@@ -44,11 +48,14 @@ class _Caller(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._go_on()
+        if self._pause_seconds:  # callers do not come at one moment
+            asyncio.get_running_loop().call_later(random.uniform(0, self._pause_seconds), self._send)
+        else:
+            self._send()
 
     def _go_on(self) -> None:
         if self._pause_seconds:
-            asyncio.get_running_loop().call_later(self._pause_seconds, self._send)
+            asyncio.get_running_loop().call_later(self._pause_seconds + random.uniform(*OF_ITS_OWN_SECONDS), self._send)
         else:
             self._send()
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import statistics
+import time
 from typing import Final
 
 from app.embedded import EmbeddedPostgres
@@ -39,7 +40,8 @@ def measure_waiting(postgres: EmbeddedPostgres, rounds: int) -> list[Figure]:
 
 
 def _status_read(gateway: Server, key: str) -> bytes:
-    """The status read of a new job of this key's."""
+    """The status read of a new job of this key's. Jobs are made over five seconds, not at one moment."""
+    time.sleep(5 / WAITING)
     made: Load = run(  # type: ignore[assignment]
         run_load(gateway.port, submits([key]), callers=1, seconds=0.0, keep=True)
     )
