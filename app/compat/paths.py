@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
-from app.fal.paths import NAMESPACES
+from app.fal.paths import alias_length
 from app.ids import parse
 
 Kind = Literal["result", "status", "stream", "cancel"]
@@ -84,9 +84,9 @@ def parse_run(path: str) -> Call:
 
 
 def alias_of(endpoint: str) -> str:
-    """What is left of an endpoint id after the submit: two segments, three in a namespace (FAL.md 1.2)."""
+    """What is left of an endpoint id after the submit."""
     segments = endpoint.split("/")
-    return "/".join(segments[: 3 if segments[0] in NAMESPACES else 2])
+    return "/".join(segments[: alias_length(segments)])
 
 
 def is_base_of(base: str, endpoint: str) -> bool:
@@ -108,8 +108,7 @@ def _refused(path: str) -> NoCall | None:
 
 def _is_endpoint(path: str) -> bool:
     segments = path.split("/")
-    least = 3 if segments[0] in NAMESPACES else 2
-    return len(path) <= _LONGEST and len(segments) >= least and all(segments)
+    return len(path) <= _LONGEST and len(segments) >= alias_length(segments) and all(segments)
 
 
 def _nothing(path: str) -> NoCall:

@@ -1,7 +1,7 @@
 """Where a call goes: always below the URL that it was given, whatever URLs fal's answers name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,7 +32,7 @@ def endpoint_path(endpoint: str) -> str:
     Raises ValueError when the id cannot be an endpoint's: at least `owner/app`, plain segments.
     """
     segments = endpoint.split("/")
-    if len(segments) < _alias_length(segments) or not all(_SEGMENT.fullmatch(s) for s in segments):
+    if len(segments) < alias_length(segments) or not all(_SEGMENT.fullmatch(s) for s in segments):
         raise ValueError(f"{endpoint[:100]!r} cannot be the id of an endpoint of fal")
     return f"/{endpoint}"
 
@@ -46,11 +46,12 @@ def alias_ref(endpoint: str, fal_request_id: str) -> RequestRef:
     if not is_request_id(fal_request_id):
         raise ValueError("this cannot be the id of a fal request")
     segments = endpoint_path(endpoint).removeprefix("/").split("/")
-    result = "/" + "/".join([*segments[: _alias_length(segments)], "requests", fal_request_id])
+    result = "/" + "/".join([*segments[: alias_length(segments)], "requests", fal_request_id])
     return RequestRef(fal_request_id, f"{result}/status", result, f"{result}/cancel")
 
 
-def _alias_length(segments: list[str]) -> int:
+def alias_length(segments: Sequence[str]) -> int:
+    """How many segments of an endpoint id survive the submit: two, three in a namespace (FAL.md 1.2)."""
     return 3 if segments[0] in NAMESPACES else 2
 
 
