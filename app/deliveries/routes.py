@@ -8,13 +8,13 @@ from pydantic_core import to_json
 from app.accounts.access import AnyActor, Calling
 from app.accounts.reach import found_id
 from app.deliveries import book
-from app.deliveries.fal_keys import KEYS_LIVE_SECONDS, FalSigner
+from app.deliveries.fal_keys import KEYS_LIVE_SECONDS
 from app.deliveries.secrets import read_secret, rotate_secret, seal_of
 from app.deliveries.sender import Sender
 from app.deliveries.shapes import Delivery, DeliveryQuery, WebhookSecret
 from app.http import JsonRoute, Page, PlainRoute
 from app.problems import NotFound, responses
-from app.wiring import Wired, wiring_of
+from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["webhooks"])
 plain: Final = APIRouter(route_class=PlainRoute, tags=["webhooks"])
@@ -81,8 +81,8 @@ async def redeliver(
 )
 async def get_webhook_keys(request: Request) -> Response:
     """Read the public keys (a JWK set) that verify webhooks in fal's shape. No key is asked for."""
-    secret_key = wiring_of(request).settings.secret_key
-    if secret_key is None:
+    sender: Sender = request.app.state.sender
+    if sender.fal_signer is None:
         raise NotFound("This gateway signs no webhooks: whoever runs it must set SECRET_KEY first.")
     headers = {"Cache-Control": f"public, max-age={KEYS_LIVE_SECONDS}"}
-    return Response(to_json(FalSigner(secret_key).key_set()), media_type="application/json", headers=headers)
+    return Response(to_json(sender.fal_signer.key_set()), media_type="application/json", headers=headers)

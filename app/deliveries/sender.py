@@ -50,7 +50,7 @@ class Sender:
         self._post = post or Post(allow_private=wiring.settings.webhook_allow_private, tls=wiring.tls)
         secret_key = wiring.settings.secret_key
         self._seal = Seal(secret_key) if secret_key else None
-        self._fal_signer = FalSigner(secret_key) if secret_key else None
+        self.fal_signer = FalSigner(secret_key) if secret_key else None
         self._storing = asyncio.Semaphore(_STORING)
         self._sending = Counter[str]()
         self._slow: set[str] = set()
@@ -111,10 +111,10 @@ class Sender:
             return Tried(outcome="unreachable", error="the gateway could not send it; its log says why")
 
     async def _sign(self, claimed: Claimed, *, now: datetime) -> dict[str, str] | Tried:
-        if self._seal is None or self._fal_signer is None:
+        if self._seal is None or self.fal_signer is None:
             return Tried(outcome="unsigned", error="the gateway has no SECRET_KEY to sign with")
         if claimed.shape == "fal":
-            return self._fal_signer.sign(claimed.body.encode(), job_id=claimed.job_id, user_id=claimed.user_id, now=now)
+            return self.fal_signer.sign(claimed.body.encode(), job_id=claimed.job_id, user_id=claimed.user_id, now=now)
         sealed = claimed.sealed
         if not sealed:
             async with self._wiring.db.begin_plain() as plain:
