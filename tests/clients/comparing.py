@@ -34,6 +34,15 @@ class Meant(NamedTuple):
     why: str
 
 
+HINTS_NOT_PASSED_ON: Final[Mapping[str, tuple[Any, Any]]] = {
+    "reached fal.x-fal-request-start-timeout": (ABSENT, "up to 30"),
+    "reached fal.x-fal-queue-priority": ("low", ABSENT),
+    "reached fal.x-fal-runner-hint": ("warm", ABSENT),
+    "reached fal.x-fal-no-retry": ("1", ABSENT),
+}
+"""What goes to fal under FAL_KEY is the gateway's to say, whichever client asks."""
+
+
 def meant_in(table: Iterable[Meant], scenario: str) -> dict[str, tuple[Any, Any]]:
     """All that is meant to differ there."""
     rows = [meant.places for meant in table if scenario in meant.scenarios]

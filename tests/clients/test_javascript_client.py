@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from tests.gateway import Gateway, Person
 
-from .comparing import ABSENT, OURS, Meant, differences, meant_in
+from .comparing import ABSENT, HINTS_NOT_PASSED_ON, OURS, Meant, differences, meant_in
 from .serving import Watched, serve
 from .stage import Fal, run_fal, run_program
 
@@ -73,12 +73,7 @@ MEANT = [
     ),
     Meant(
         ("options",),
-        {
-            "reached fal.x-fal-request-start-timeout": (ABSENT, "up to 30"),
-            "reached fal.x-fal-queue-priority": ("low", ABSENT),
-            "reached fal.x-fal-runner-hint": ("warm", ABSENT),
-            "reached fal.x-fal-no-retry": ("1", ABSENT),
-        },
+        HINTS_NOT_PASSED_ON,
         "what goes to fal under FAL_KEY is the gateway's to say",
     ),
 ]

@@ -12,7 +12,7 @@ from app.ids import parse
 from tests.gateway import Gateway, Person
 
 from .certificate import Certificate
-from .comparing import ABSENT, OURS, Meant, differences, meant_in
+from .comparing import ABSENT, HINTS_NOT_PASSED_ON, OURS, Meant, differences, meant_in
 from .python_scenarios import AGAINST_THE_CLOCK, SCENARIOS
 from .serving import Watched, serve
 from .stage import PYTHON, Fal, run_fal, run_program
@@ -82,10 +82,7 @@ MEANT = [
     Meant(
         ("options",),
         {
-            "reached fal.x-fal-request-start-timeout": (ABSENT, "up to 30"),
-            "reached fal.x-fal-queue-priority": ("low", ABSENT),
-            "reached fal.x-fal-runner-hint": ("warm", ABSENT),
-            "reached fal.x-fal-no-retry": ("1", ABSENT),
+            **HINTS_NOT_PASSED_ON,
             "reached fal.x-fal-store-io": ("0", ABSENT),
             "reached fal.x-fal-tags": ("film=boat", ABSENT),
         },
