@@ -32,7 +32,7 @@ MOMENT: Final = TIMESTAMP(timezone=True)
 Tx: TypeAlias = AsyncConnection
 Plain: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 """The migration that this code was written for."""
 
 

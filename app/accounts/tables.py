@@ -11,6 +11,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -24,6 +25,9 @@ teams = Table(
     Column("external_id", Text),
     Column("archived_at", MOMENT),
     Column("created_at", MOMENT, nullable=False),
+    Column("alert_url", Text),
+    Column("alert_shape", Text),
+    Column("alert_user_id", Uuid),
     PrimaryKeyConstraint("id", name="teams_pkey"),
     UniqueConstraint("name", name="teams_name_key"),
     UniqueConstraint("external_id", name="teams_external_id_key"),
@@ -88,4 +92,20 @@ audit_log = Table(
     Column("before", JSONB(none_as_null=True)),
     Column("after", JSONB(none_as_null=True)),
     PrimaryKeyConstraint("id", name="audit_log_pkey"),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("scope_id", Text, nullable=False),  # '' is everybody
+    Column("note", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("lifted_at", MOMENT),
+    Column("lifted_by", Text),
+    PrimaryKeyConstraint("id", name="freezes_pkey"),
+    CheckConstraint("scope IN ('organization', 'team', 'user', 'key')", name="freezes_scope_check"),
+    Index("freezes_one_live_key", "scope", "scope_id", unique=True, postgresql_where=text("lifted_at IS NULL")),
 )

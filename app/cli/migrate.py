@@ -23,7 +23,9 @@ from app.deliveries import tables as _deliveries  # noqa: F401
 from app.files import tables as _files  # noqa: F401
 from app.jobs import tables as _jobs  # noqa: F401
 from app.ledger import tables as _ledger  # noqa: F401
+from app.ledger.spend import is_spend_missing, rebuild_spend
 from app.outputs import tables as _outputs  # noqa: F401
+from app.reports import tables as _reports  # noqa: F401
 from app.settings import Settings, SettingsError
 from app.wiring import utc_now
 
@@ -78,6 +80,10 @@ async def migrate(db: Database, *, settings: Settings, catalogue: Catalogue, now
         await tx.execute(text("LOCK TABLE prices IN SHARE ROW EXCLUSIVE MODE"))
         priced = await seed_prices(tx, catalogue, now=now)
     await _require_ours(db, settings)
+    async with db.plain() as plain:
+        is_missing = await is_spend_missing(plain)
+    if is_missing:
+        await rebuild_spend(db, zone=settings.zone)
     return Migrated(before, after, priced)
 
 

@@ -170,6 +170,7 @@ attempts = Table(
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="attempts_job_id_fkey"),
     UniqueConstraint("fal_request_id", name="attempts_fal_request_id_key"),
     Index("attempts_job_id_idx", "job_id"),
+    Index("attempts_sent_at_idx", "sent_at", postgresql_using="brin"),
     Index("attempts_stray_idx", "stray_check_at", postgresql_where=text("stray_check_at IS NOT NULL")),
     Index(
         "attempts_lost_idx",

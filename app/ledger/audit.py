@@ -1,15 +1,12 @@
 """The audit: entries are the truth, and every cache of them must agree."""
 
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from app.db import Database, Plain
-from app.ledger.windows import local_date
+from app.ledger.spend import SQL_TOLD, SUMS, days_of_entries
 from app.money import decimal_text
-
-_BATCH: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +81,25 @@ SELECT concat('window ', r.usage_id, ' remembered by a job'), 'no row', 'a row'
 FROM (SELECT DISTINCT usage_id FROM remembered) r LEFT JOIN quota_usage u ON u.id = r.usage_id WHERE u.id IS NULL
 """
 
-_CHARGED: Final = """
-SELECT booked_at, team_id, user_id, key_id, model, amount_usd, seconds FROM entries
-WHERE kind IN ('settle', 'overage', 'adjustment')
-"""
-_SPEND: Final = "SELECT day, team_id, user_id, key_id, model, charged_usd, seconds FROM spend_daily"
+_KEPT: Final = {
+    "spend_daily": "SELECT * FROM told",
+    "spend_monthly": f"""
+SELECT date_trunc('month', day::timestamp)::date AS month, team_id, user_id, key_id, model,
+       {", ".join(f"sum({name}) AS {name}" for name in SUMS)} FROM told GROUP BY 1, 2, 3, 4, 5""",  # noqa: S608  ours
+}
+
+
+def _sql_spend(table: str, period: str) -> str:
+    """What a table keeps against what entries tell, where they differ."""
+    group = f"{period}, team_id, user_id, key_id, model"
+    return f"""
+WITH told AS MATERIALIZED ({SQL_TOLD}), t AS ({_KEPT[table]})
+SELECT concat_ws(' ', {group}) AS what,
+       {", ".join(f"coalesce(k.{name}, 0) AS found_{name}, coalesce(t.{name}, 0) AS told_{name}" for name in SUMS)}
+FROM t FULL JOIN {table} k USING ({group})
+WHERE {" OR ".join(f"coalesce(k.{name}, 0) <> coalesce(t.{name}, 0)" for name in SUMS)}
+ORDER BY 1
+"""  # noqa: S608  ours
 
 
 async def audit(db: Database, *, zone: ZoneInfo) -> list[Difference]:
@@ -107,21 +118,15 @@ async def audit(db: Database, *, zone: ZoneInfo) -> list[Difference]:
 
 
 async def _spend(plain: Plain, zone: ZoneInfo) -> list[Difference]:
-    """`spend_daily` against entries; days are told in Python, as they were when written."""
-    told: dict[tuple[object, ...], list[Decimal]] = {}
-    async for row in plain.cursor(_CHARGED, prefetch=_BATCH):
-        key = (local_date(row["booked_at"], zone), *(row[name] for name in ("team_id", "user_id", "key_id", "model")))
-        sums = told.setdefault(key, [Decimal(0), Decimal(0)])
-        sums[0] += row["amount_usd"]
-        sums[1] += row["seconds"]
-    kept = {tuple(row.values())[:5]: [row["charged_usd"], row["seconds"]] for row in await plain.fetch(_SPEND)}
-    nothing = [Decimal(0), Decimal(0)]
+    days, starts = await days_of_entries(plain, zone)
     return [
-        Difference(f"spend_daily {' '.join(map(str, key))}", _figures(found), _figures(expected))
-        for key in sorted(told.keys() | kept.keys(), key=str)
-        if (found := kept.get(key, nothing)) != (expected := told.get(key, nothing))
+        Difference(f"{table} {row['what']}", _figures(row, "found"), _figures(row, "told"))
+        for table, period in (("spend_daily", "day"), ("spend_monthly", "month"))
+        for row in await plain.fetch(_sql_spend(table, period), days, starts)
     ]
 
 
-def _figures(sums: list[Decimal]) -> str:
-    return f"{decimal_text(sums[0])} USD, {decimal_text(sums[1])} s"
+def _figures(row: Any, which: str) -> str:
+    usd, seconds, *counts = (row[f"{which}_{name}"] for name in SUMS)
+    named = ", ".join(f"{count} {name}" for name, count in zip(SUMS[2:], counts, strict=True))
+    return f"{decimal_text(usd)} USD, {decimal_text(seconds)} s, {named}"

@@ -9,6 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.db import Plain
+from app.ledger.entries import sql_booked_at
 from app.ledger.quotas import (
     SQL_APPLYING,
     Applied,
@@ -165,7 +166,7 @@ raised AS (
     INSERT INTO entries (id, job_id, kind, source, amount_usd, seconds, price_id, user_id, team_id, key_id, model,
                          end_user, tags, booked_at)
     SELECT id, id, 'hold', 'job', quoted_usd, seconds, price_id, user_id, team_id, key_id, model,
-           end_user, tags, created_at
+           end_user, tags, {sql_booked_at("created_at")}
     FROM {jobs}
 )"""  # noqa: S608  both are ours
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 from app.db import Plain
 from app.ids import new_id
-from app.ledger.entries import Entry, write_entries
+from app.ledger.entries import Booked, Entry, write_entries
+from app.ledger.spend import Spent, raise_spend
 from app.ledger.windows import local_date
 from app.money import ZERO
 
@@ -67,16 +68,6 @@ _MOVE: Final = """
 UPDATE quota_usage u SET used = u.used + m.used, held = u.held - m.held
 FROM unnest($1::uuid[], $2::numeric[], $3::numeric[]) AS m (id, used, held) WHERE u.id = m.id
 """
-_SPEND: Final = """
-INSERT INTO spend_daily AS s (day, team_id, user_id, key_id, model, charged_usd, seconds)
-SELECT day, team_id, user_id, key_id, model, sum(usd), sum(seconds)
-FROM unnest($1::date[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::numeric[], $7::numeric[])
-    AS a (day, team_id, user_id, key_id, model, usd, seconds)
-GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT ON CONSTRAINT spend_daily_pkey
-DO UPDATE SET charged_usd = s.charged_usd + excluded.charged_usd, seconds = s.seconds + excluded.seconds
-"""
-
 Metrics = Mapping[UUID, str]
 
 
@@ -87,20 +78,23 @@ async def lock_windows(plain: Plain, usage_ids: set[UUID]) -> Metrics:
 
 
 async def resolve_holds(
-    plain: Plain, resolved: Sequence[tuple[Held, Charge]], *, windows: Metrics, now: datetime, zone: ZoneInfo
+    plain: Plain, resolved: Sequence[tuple[Held, Charge, str]], *, windows: Metrics, now: datetime, zone: ZoneInfo
 ) -> None:
-    """Settle or void each hold: windows, entries and spend. `windows` are those that `lock_windows` locked."""
+    """Settle or void each hold: windows, entries and spend. The text is the status that its job ended in.
+
+    `windows` are those that `lock_windows` locked.
+    """
     moves: dict[UUID, list[Decimal]] = {}
     rows: list[Entry] = []
-    for held, charge in resolved:
+    for held, charge, job_status in resolved:
         charged_seconds = held.seconds if charge.usd else ZERO
         for usage_id in held.quota_usage_ids:
             used, given_back = _moved(windows[usage_id], held, charge, charged_seconds)
             move = moves.setdefault(usage_id, [ZERO, ZERO])
             move[0] += used
             move[1] += given_back
-        rows.append(_resolving_entry(held, charge, charged_seconds, now))
-    await _write(plain, moves, rows, now=now, zone=zone)
+        rows.append(_resolving_entry(held, charge, charged_seconds, job_status, now))
+    await _write(plain, moves, rows, zone=zone)
 
 
 async def book_extra(
@@ -124,7 +118,7 @@ async def book_extra(
         note=extra.note,
         by=extra.by,
     )
-    await _write(plain, moves, [row], now=now, zone=zone)
+    await _write(plain, moves, [row], zone=zone)
 
 
 def _moved(metric: str, held: Held, charge: Charge, charged_seconds: Decimal) -> tuple[Decimal, Decimal]:
@@ -140,7 +134,7 @@ def _moved(metric: str, held: Held, charge: Charge, charged_seconds: Decimal) ->
             return ZERO, ZERO
 
 
-def _resolving_entry(held: Held, charge: Charge, charged_seconds: Decimal, now: datetime) -> Entry:
+def _resolving_entry(held: Held, charge: Charge, charged_seconds: Decimal, job_status: str, now: datetime) -> Entry:
     settles = bool(charge.usd)
     return _entry(
         held,
@@ -155,6 +149,7 @@ def _resolving_entry(held: Held, charge: Charge, charged_seconds: Decimal, now: 
         mark=charge.mark,
         note=charge.note,
         by=charge.by,
+        job_status=job_status,
     )
 
 
@@ -172,6 +167,7 @@ def _entry(
     mark: str | None = None,
     note: str | None = None,
     by: str | None = None,
+    job_status: str | None = None,
 ) -> Entry:
     return Entry(
         id=id_,
@@ -192,33 +188,50 @@ def _entry(
         model=held.model,
         end_user=held.end_user,
         tags=held.tags,
+        job_status=job_status,
         booked_at=now,
     )
 
 
 async def _write(
-    plain: Plain,
-    moves: Mapping[UUID, Sequence[Decimal]],
-    rows: Sequence[Entry],
-    *,
-    now: datetime,
-    zone: ZoneInfo,
+    plain: Plain, moves: Mapping[UUID, Sequence[Decimal]], rows: Sequence[Entry], *, zone: ZoneInfo
 ) -> None:
     if moves:
         await plain.execute(
             _MOVE, list(moves), [used for used, _ in moves.values()], [held for _, held in moves.values()]
         )
-    await write_entries(plain, rows)
-    charged = [row for row in rows if row.kind != "void" and (row.amount_usd or row.seconds)]
-    if charged:
-        day = local_date(now, zone)
-        await plain.execute(
-            _SPEND,
-            [day] * len(charged),
-            [row.team_id for row in charged],
-            [row.user_id for row in charged],
-            [row.key_id for row in charged],
-            [row.model for row in charged],
-            [row.amount_usd for row in charged],
-            [row.seconds for row in charged],
-        )
+    booked = await write_entries(plain, rows)
+    await raise_spend(plain, [spent for row in rows for spent in _spent(row, booked[row.id], zone)])
+
+
+def _spent(row: Entry, booked: Booked, zone: ZoneInfo) -> list[Spent]:
+    """What an entry adds to the day it was booked on, and a job's end to the day of its hold."""
+    is_void = row.kind == "void"
+    on_its_day = _on(
+        local_date(booked.at, zone),
+        row,
+        usd=ZERO if is_void else row.amount_usd,
+        seconds=ZERO if is_void else row.seconds,
+        ended=row.job_status,
+    )
+    if booked.held_at is None:
+        return [on_its_day]
+    return [on_its_day, _on(local_date(booked.held_at, zone), row, jobs=1)]
+
+
+def _on(
+    day: date, row: Entry, *, usd: Decimal = ZERO, seconds: Decimal = ZERO, jobs: int = 0, ended: str | None = None
+) -> Spent:
+    return Spent(
+        day=day,
+        team_id=row.team_id,
+        user_id=row.user_id,
+        key_id=row.key_id,
+        model=row.model,
+        charged_usd=usd,
+        seconds=seconds,
+        jobs=jobs,
+        succeeded=int(ended == "succeeded"),
+        failed=int(ended == "failed"),
+        canceled=int(ended == "canceled"),
+    )

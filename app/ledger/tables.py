@@ -1,12 +1,16 @@
 """The ledger's tables, as `migrations/` made them."""
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
     ForeignKeyConstraint,
     Index,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -28,6 +32,7 @@ quotas = Table(
     Column("maximum", MONEY, nullable=False),
     Column("created_at", MOMENT, nullable=False),
     Column("deleted_at", MOMENT),
+    Column("alert_percents", ARRAY(SmallInteger), nullable=False, server_default=text("'{50,80,100}'")),
     PrimaryKeyConstraint("id", name="quotas_pkey"),
     CheckConstraint("scope IN ('organization', 'team', 'user', 'key', 'end_user')", name="quotas_scope_check"),
     CheckConstraint("metric IN ('usd', 'seconds', 'jobs', 'in_flight')", name="quotas_metric_check"),
@@ -61,6 +66,7 @@ quota_usage = Table(
     ForeignKeyConstraint(["quota_id"], ["quotas.id"], name="quota_usage_quota_id_fkey"),
     UniqueConstraint("quota_id", "subject", "starts_at", name="quota_usage_quota_id_subject_starts_at_key"),
     CheckConstraint("held >= 0", name="quota_usage_held_check"),
+    Index("quota_usage_ends_at_idx", "ends_at"),
 )
 
 entries = Table(
@@ -85,6 +91,7 @@ entries = Table(
     Column("end_user", Text),
     Column("tags", JSONB, nullable=False),
     Column("booked_at", MOMENT, nullable=False),
+    Column("job_status", Text),
     PrimaryKeyConstraint("id", name="entries_pkey"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], name="entries_job_id_fkey"),
     UniqueConstraint("job_id", "kind", "source", name="entries_job_id_kind_source_key"),
@@ -92,17 +99,86 @@ entries = Table(
     CheckConstraint("mark IN ('differs', 'unstated')", name="entries_mark_check"),
     CheckConstraint("(kind IN ('settle', 'void')) = (resolves_id IS NOT NULL)", name="entries_resolves_check"),
     Index("entries_resolved_once_key", "job_id", unique=True, postgresql_where=text("resolves_id IS NOT NULL")),
+    Index("entries_booked_at_idx", "booked_at", postgresql_using="brin"),
 )
 
-spend_daily = Table(
-    "spend_daily",
+
+def _spend(period: str, name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column(period, Date, nullable=False),
+        Column("team_id", Uuid, nullable=False),
+        Column("user_id", Uuid, nullable=False),
+        Column("key_id", Uuid, nullable=False),
+        Column("model", Text, nullable=False),
+        Column("charged_usd", MONEY, nullable=False),
+        Column("seconds", MONEY, nullable=False),
+        *(
+            Column(count, BigInteger, nullable=False, server_default="0")
+            for count in ("jobs", "succeeded", "failed", "canceled")
+        ),
+        PrimaryKeyConstraint(period, "team_id", "user_id", "key_id", "model", name=f"{name}_pkey"),
+    )
+
+
+spend_daily = _spend("day", "spend_daily")
+spend_monthly = _spend("month", "spend_monthly")
+
+books = Table(
+    "books",
     metadata,
-    Column("day", Date, nullable=False),
-    Column("team_id", Uuid, nullable=False),
-    Column("user_id", Uuid, nullable=False),
-    Column("key_id", Uuid, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("only_row", Boolean, nullable=False, server_default=text("true")),
+    Column("open_since", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    PrimaryKeyConstraint("only_row", name="books_pkey"),
+    CheckConstraint("only_row", name="books_only_row_check"),
+)
+
+closed_months = Table(
+    "closed_months",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("month", Date, nullable=False),
+    Column("starts_at", MOMENT, nullable=False),
+    Column("ends_at", MOMENT, nullable=False),
     Column("charged_usd", MONEY, nullable=False),
     Column("seconds", MONEY, nullable=False),
-    PrimaryKeyConstraint("day", "team_id", "user_id", "key_id", "model", name="spend_daily_pkey"),
+    Column("jobs", BigInteger, nullable=False),
+    Column("succeeded", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("canceled", BigInteger, nullable=False),
+    Column("held_usd", MONEY, nullable=False),
+    Column("held_jobs", BigInteger, nullable=False),
+    Column("closed_at", MOMENT, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("reopened_at", MOMENT),
+    Column("reopened_by", Text),
+    Column("reopen_note", Text),
+    PrimaryKeyConstraint("id", name="closed_months_pkey"),
+    Index("closed_months_one_closed_key", "month", unique=True, postgresql_where=text("reopened_at IS NULL")),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("hour", MOMENT, nullable=False),
+    Column("team_id", Uuid, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("quota_id", Uuid),
+    Column("times", BigInteger, nullable=False),
+    UniqueConstraint(
+        "hour", "team_id", "user_id", "code", "quota_id", name="refusals_one_key", postgresql_nulls_not_distinct=True
+    ),
+)
+
+quota_alerts = Table(
+    "quota_alerts",
+    metadata,
+    Column("usage_id", Uuid, nullable=False),
+    Column("percent", SmallInteger, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("delivery_id", Uuid),
+    PrimaryKeyConstraint("usage_id", "percent", name="quota_alerts_pkey"),
+    ForeignKeyConstraint(["usage_id"], ["quota_usage.id"], name="quota_alerts_usage_id_fkey"),
 )

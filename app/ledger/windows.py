@@ -55,6 +55,16 @@ def local_date(moment: datetime, zone: ZoneInfo) -> date:
     return (window_at("day", moment, zone).starts_at).astimezone(zone).date()
 
 
+def days_through(first: datetime, last: datetime, zone: ZoneInfo) -> tuple[list[date], list[datetime]]:
+    """Each local date from that of `first` to that of `last`, and the moment it begins.
+
+    For `width_bucket`, which finds a moment's day among those beginnings as `local_date` does.
+    """
+    begins, ends = local_date(first, zone), local_date(last, zone)
+    days = [begins + timedelta(days=count) for count in range((ends - begins).days + 1)]
+    return days, [first_instant(day, zone) for day in days]
+
+
 def _fixed(moment: datetime, length: timedelta) -> Window:
     starts_at = moment.astimezone(UTC) - (moment - EPOCH) % length
     return Window(starts_at, starts_at + length)
@@ -64,15 +74,18 @@ def _local(
     moment: datetime, zone: ZoneInfo, *, first: Callable[[date], date], following: Callable[[date], date]
 ) -> Window:
     begins = first(moment.astimezone(zone).date())
-    starts_at, ends_at = _first_instant(begins, zone), _first_instant(following(begins), zone)
+    starts_at, ends_at = first_instant(begins, zone), first_instant(following(begins), zone)
     while ends_at <= moment:  # clocks put back across midnight: the new day has begun, whatever they show
         begins = following(begins)
-        starts_at, ends_at = ends_at, _first_instant(following(begins), zone)
+        starts_at, ends_at = ends_at, first_instant(following(begins), zone)
     return Window(starts_at, ends_at)
 
 
-def _first_instant(day: date, zone: ZoneInfo) -> datetime:
-    """fold=0: the earlier of two midnights; and of a midnight that is skipped, the moment of the skip (PEP 495)."""
+def first_instant(day: date, zone: ZoneInfo) -> datetime:
+    """The moment, in UTC, at which this local date begins.
+
+    fold=0: the earlier of two midnights; and of a midnight that is skipped, the moment of the skip (PEP 495).
+    """
     return datetime(day.year, day.month, day.day, tzinfo=zone, fold=0).astimezone(UTC)
 
 

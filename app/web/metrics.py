@@ -27,7 +27,7 @@ SELECT status, count(*) AS jobs, sum(held_usd) AS held_usd,
        coalesce(extract(epoch FROM now() - min(next_check_at)), 0)::float8 AS overdue_seconds
 FROM jobs WHERE finished_at IS NULL GROUP BY status
 """
-_CHARGED: Final = "SELECT coalesce(sum(charged_usd), 0) FROM spend_daily"
+_CHARGED: Final = "SELECT coalesce(sum(charged_usd), 0) FROM spend_monthly"
 _UPSTREAM: Final = """
 SELECT degraded_since IS NOT NULL AS is_degraded,
        CASE WHEN balance_read_at > now() - interval '5 minutes' THEN balance_usd END AS balance_usd FROM upstream

@@ -13,8 +13,8 @@ def test_two_at_once_migrate_once(empty_url: str, tmp_path: Path) -> None:
         done = [one.result() for one in both]
     assert [one.code for one in done] == [0, 0], done
     said = sorted(one.out for one in done)
-    assert said[0].startswith("The database is at 0003 already.")
-    assert said[1].startswith("The database went from nothing to 0003.")
+    assert said[0].startswith("The database is at 0004 already.")
+    assert said[1].startswith("The database went from nothing to 0004.")
     assert sum("First prices" in one for one in said) == 1
     assert query(empty_url, "SELECT count(*), count(DISTINCT endpoint) FROM prices") == [(2, 2)]
     assert query(empty_url, "SELECT is_sandbox, timezone FROM installation") == [(False, "UTC")]
@@ -22,7 +22,7 @@ def test_two_at_once_migrate_once(empty_url: str, tmp_path: Path) -> None:
 
 def test_a_second_one_has_nothing_to_do(database_url: str, tmp_path: Path) -> None:
     done = falgate("migrate", folder=tmp_path, **real(database_url))
-    assert done == (0, "The database is at 0003 already.\n", "")
+    assert done == (0, "The database is at 0004 already.\n", "")
 
 
 def test_a_newer_schema_is_left_as_it_is(database_url: str, tmp_path: Path) -> None:

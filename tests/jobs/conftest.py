@@ -77,7 +77,9 @@ async def swept_hand(module_database_url: str) -> AsyncIterator[Hand]:
         yield made
     db = Database(module_database_url)
     async with db.begin_plain() as plain:
-        await plain.execute("SET LOCAL session_replication_role = replica; TRUNCATE jobs, spend_daily CASCADE")
+        await plain.execute(
+            "SET LOCAL session_replication_role = replica; TRUNCATE jobs, spend_daily, spend_monthly CASCADE"
+        )
     await db.close()
 
 

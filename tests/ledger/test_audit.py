@@ -64,15 +64,27 @@ DIFFERENCES = {
     ),
     "spend of a day": (
         "UPDATE spend_daily SET charged_usd = 1 WHERE $1::uuid IS NOT NULL",
-        "kling-2.1-master: found 1.00 USD, 5.00 s, expected 1.40 USD, 5.00 s",
+        "kling-2.1-master: found 1.00 USD, 5.00 s, 1 jobs, 1 succeeded, 0 failed, 0 canceled, expected 1.40 USD",
     ),
     "seconds of a day": (
         "UPDATE spend_daily SET seconds = 4 WHERE $1::uuid IS NOT NULL",
-        "kling-2.1-master: found 1.40 USD, 4.00 s, expected 1.40 USD, 5.00 s",
+        "kling-2.1-master: found 1.40 USD, 4.00 s, 1 jobs, 1 succeeded, 0 failed, 0 canceled, expected 1.40 USD, 5.00",
     ),
     "a day is gone": (
         "DELETE FROM spend_daily WHERE $1::uuid IS NOT NULL",
-        "found 0.00 USD, 0.00 s, expected 1.40 USD, 5.00 s",
+        "found 0.00 USD, 0.00 s, 0 jobs, 0 succeeded, 0 failed, 0 canceled, expected 1.40 USD, 5.00 s, 1 jobs, 1 suc",
+    ),
+    "jobs of a day": (
+        "UPDATE spend_daily SET jobs = 2 WHERE $1::uuid IS NOT NULL",
+        "found 1.40 USD, 5.00 s, 2 jobs, 1 succeeded, 0 failed, 0 canceled, expected 1.40 USD, 5.00 s, 1 jobs",
+    ),
+    "failures of a day": (
+        "UPDATE spend_daily SET succeeded = 0, failed = 1 WHERE $1::uuid IS NOT NULL",
+        "found 1.40 USD, 5.00 s, 1 jobs, 0 succeeded, 1 failed, 0 canceled, expected 1.40 USD, 5.00 s, 1 jobs, 1 suc",
+    ),
+    "spend of a month": (
+        "UPDATE spend_monthly SET charged_usd = 1 WHERE $1::uuid IS NOT NULL",
+        "spend_monthly 2026-05-01 ",
     ),
     "a day too many": (
         """INSERT INTO spend_daily SELECT day - 1, team_id, user_id, key_id, model, 1, 1 FROM spend_daily

@@ -171,8 +171,8 @@ class Machine(RuleBasedStateMachine):
         async with self.house.db.begin_plain() as plain:
             await plain.execute("SET LOCAL session_replication_role = replica")
             await plain.execute(
-                "TRUNCATE teams, users, audit_log, quotas, quota_usage, jobs, entries, spend_daily, idempotency_keys "
-                "CASCADE"
+                "TRUNCATE teams, users, audit_log, quotas, quota_usage, jobs, entries, spend_daily, spend_monthly, "
+                "idempotency_keys CASCADE"
             )
         ann = await self.house.someone()
         self.people = [ann, await self.house.someone(ann.team_id), await self.house.someone()]

@@ -148,9 +148,9 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
         min(FAL_KEEPS_DAYS, wiring.settings.payload_days),
     )
     by_id = {ending.job_id: ending for ending in endings}
-    resolved = [(held, by_id[held.job_id].charge(held)) for held in map(held_of, rows)]
+    resolved = [(held, (end := by_id[held.job_id]).charge(held), end.status) for held in map(held_of, rows)]
     if resolved:
-        ended = [held.job_id for held, _ in resolved]
+        ended = [held.job_id for held, _, _ in resolved]
         await resolve_holds(plain, resolved, windows=windows, now=now, zone=wiring.settings.zone)
         await plain.execute(_CHARGED, ended)
         await plain.execute(_FORGET, ended)
@@ -159,7 +159,7 @@ async def end_jobs(plain: Plain, endings: Sequence[Ending], *, wiring: Wiring, n
     urls = {row["id"]: row["webhook_url"] for row in rows if row["webhook_url"] is not None}
     if urls:
         await store_deliveries(plain, _TELL, urls, now=now)
-    return {held.job_id: Ended(charge, held.job_id in urls) for held, charge in resolved}
+    return {held.job_id: Ended(charge, held.job_id in urls) for held, charge, _ in resolved}
 
 
 def held_of(row: Any) -> Held:

@@ -1,0 +1,1 @@
+"""Where the money went: reads over the same entries, and what compares them with fal's bill."""

@@ -1,0 +1,150 @@
+"""Where the money went: sums by day and month, closed months, fal's bills, refusals, alerts, freezes.
+
+Only adds, each column nullable or with a default: the previous release goes on working meanwhile. What it ends
+meanwhile is missing in the counts of `spend_daily` until `falgate audit --rebuild`.
+"""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+revision: str = "0004"
+down_revision: str | None = "0003"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+_UP = """
+ALTER TABLE entries ADD COLUMN job_status text;
+CREATE INDEX entries_booked_at_idx ON entries USING brin (booked_at) WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX attempts_sent_at_idx ON attempts USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
+
+ALTER TABLE spend_daily ADD COLUMN jobs bigint NOT NULL DEFAULT 0, ADD COLUMN succeeded bigint NOT NULL DEFAULT 0,
+    ADD COLUMN failed bigint NOT NULL DEFAULT 0, ADD COLUMN canceled bigint NOT NULL DEFAULT 0;
+
+CREATE TABLE spend_monthly (
+    month date NOT NULL,
+    team_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    model text NOT NULL,
+    charged_usd numeric(20,9) NOT NULL,
+    seconds numeric(20,9) NOT NULL,
+    jobs bigint NOT NULL DEFAULT 0,
+    succeeded bigint NOT NULL DEFAULT 0,
+    failed bigint NOT NULL DEFAULT 0,
+    canceled bigint NOT NULL DEFAULT 0,
+    CONSTRAINT spend_monthly_pkey PRIMARY KEY (month, team_id, user_id, key_id, model)
+) WITH (fillfactor = 70);
+
+CREATE TABLE books (
+    only_row boolean NOT NULL DEFAULT true,
+    open_since timestamptz NOT NULL DEFAULT '-infinity',
+    CONSTRAINT books_pkey PRIMARY KEY (only_row),
+    CONSTRAINT books_only_row_check CHECK (only_row)
+);
+INSERT INTO books DEFAULT VALUES;
+
+CREATE TABLE closed_months (
+    id uuid NOT NULL,
+    month date NOT NULL,
+    starts_at timestamptz NOT NULL,
+    ends_at timestamptz NOT NULL,
+    charged_usd numeric(20,9) NOT NULL,
+    seconds numeric(20,9) NOT NULL,
+    jobs bigint NOT NULL,
+    succeeded bigint NOT NULL,
+    failed bigint NOT NULL,
+    canceled bigint NOT NULL,
+    held_usd numeric(20,9) NOT NULL,
+    held_jobs bigint NOT NULL,
+    closed_at timestamptz NOT NULL,
+    closed_by text NOT NULL,
+    reopened_at timestamptz,
+    reopened_by text,
+    reopen_note text,
+    CONSTRAINT closed_months_pkey PRIMARY KEY (id)
+);
+CREATE UNIQUE INDEX closed_months_one_closed_key ON closed_months (month) WHERE reopened_at IS NULL;
+
+CREATE TABLE fal_bills (
+    fal_request_id text NOT NULL,
+    billed_at timestamptz NOT NULL,
+    n integer NOT NULL,
+    endpoint text NOT NULL,
+    units numeric(20,9),
+    unit_price_usd numeric(20,9),
+    usd numeric(20,9) NOT NULL,
+    paid_with text,
+    read_at timestamptz NOT NULL,
+    CONSTRAINT fal_bills_pkey PRIMARY KEY (fal_request_id, billed_at, n)
+);
+CREATE INDEX fal_bills_billed_at_idx ON fal_bills (billed_at);
+
+CREATE TABLE reconciliations (
+    id uuid NOT NULL,
+    since timestamptz NOT NULL,
+    until timestamptz NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    by text NOT NULL,
+    figures jsonb,
+    error text,
+    CONSTRAINT reconciliations_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE refusals (
+    hour timestamptz NOT NULL,
+    team_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    code text NOT NULL,
+    quota_id uuid,
+    times bigint NOT NULL,
+    CONSTRAINT refusals_one_key UNIQUE NULLS NOT DISTINCT (hour, team_id, user_id, code, quota_id)
+) WITH (fillfactor = 70);
+
+ALTER TABLE teams ADD COLUMN alert_url text, ADD COLUMN alert_shape text, ADD COLUMN alert_user_id uuid;
+ALTER TABLE quotas ADD COLUMN alert_percents smallint[] NOT NULL DEFAULT '{50,80,100}';
+CREATE INDEX quota_usage_ends_at_idx ON quota_usage (ends_at);
+CREATE TABLE quota_alerts (
+    usage_id uuid NOT NULL,
+    percent smallint NOT NULL,
+    at timestamptz NOT NULL,
+    delivery_id uuid,
+    CONSTRAINT quota_alerts_pkey PRIMARY KEY (usage_id, percent),
+    CONSTRAINT quota_alerts_usage_id_fkey FOREIGN KEY (usage_id) REFERENCES quota_usage (id)
+);
+
+CREATE TABLE freezes (
+    id uuid NOT NULL,
+    scope text NOT NULL,
+    scope_id text NOT NULL,
+    note text NOT NULL,
+    by text NOT NULL,
+    created_at timestamptz NOT NULL,
+    lifted_at timestamptz,
+    lifted_by text,
+    CONSTRAINT freezes_pkey PRIMARY KEY (id),
+    CONSTRAINT freezes_scope_check CHECK (scope IN ('organization', 'team', 'user', 'key'))
+);
+CREATE UNIQUE INDEX freezes_one_live_key ON freezes (scope, scope_id) WHERE lifted_at IS NULL
+"""
+
+
+def upgrade() -> None:
+    """Add what is new."""
+    for statement in _UP.split(";\n"):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Take it away, and all that is in it."""
+    op.execute(
+        "DROP TABLE freezes, quota_alerts, refusals, reconciliations, fal_bills, closed_months, books, spend_monthly"
+    )
+    op.execute("DROP INDEX quota_usage_ends_at_idx, attempts_sent_at_idx, entries_booked_at_idx")
+    op.execute("ALTER TABLE quotas DROP COLUMN alert_percents")
+    op.execute("ALTER TABLE teams DROP COLUMN alert_url, DROP COLUMN alert_shape, DROP COLUMN alert_user_id")
+    op.execute(
+        "ALTER TABLE spend_daily DROP COLUMN jobs, DROP COLUMN succeeded, DROP COLUMN failed, DROP COLUMN canceled"
+    )
+    op.execute("ALTER TABLE entries DROP COLUMN job_status")
