@@ -12,6 +12,7 @@ from starlette.responses import Response
 from app.compat import run as running
 from app.compat.line import Line
 from app.jobs.reads.read import Seen
+from app.jobs.reads.wait import wait_until_ended
 from app.problems import Unavailable
 from app.tokens import Tokens, TokenUnknown
 from tests.gateway import Gateway, Person
@@ -62,7 +63,7 @@ async def test_a_token_that_expires_while_its_call_waits_is_answered(
 ) -> None:
     """The job was made and is paid for."""
     has_expired = False
-    read, wait = Tokens.read, running.wait_until_ended
+    read, wait = Tokens.read, wait_until_ended
 
     def read_unless_expired(*given: Any, **named: Any) -> Any:
         if has_expired:
