@@ -1,10 +1,12 @@
 """What each model costs, by the defaulted input: as the catalogue prices it, and as fal would bill it."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -20,6 +22,7 @@ from app.jobs.submits.request import as_given
 from app.sandbox.prices import unit_price
 from app.sandbox.validation import asked_seconds, find_problems
 
+README: Final = Path(__file__).parents[2] / "README.md"
 KLING: Final = "fal-ai/kling-video"
 VEO: Final = "fal-ai/veo3.1"
 NOW: Final = datetime(2026, 5, 4, tzinfo=UTC)
@@ -191,3 +194,20 @@ def test_names_are_told_apart() -> None:
         assert CATALOGUE.find(endpoint.category, endpoint.model) is endpoint
         assert CATALOGUE.find(endpoint.category, endpoint.id) is endpoint
         assert set(endpoint.image_fields) == {name for name in endpoint.input.model_fields if "image" in name}
+
+
+def test_the_readme_tells_them_all() -> None:
+    lines = [line for line in README.read_text().splitlines() if "| `fal-ai/" in line]
+    rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+    told = {(model, endpoint_id): (a_second, usual) for model, endpoint_id, a_second, usual in rows}
+    assert told.keys() == {(endpoint.model, endpoint.id) for endpoint in CATALOGUE.endpoints}
+    for endpoint in CATALOGUE.endpoints:
+        a_second, usual = told[endpoint.model, endpoint.id]
+        assert set(re.findall(r"\$([0-9.]+)", a_second)) == {f"{seed.usd_per_second}" for seed in endpoint.prices}
+        fields = endpoint.input.model_validate(
+            {"prompt": "x", **(START if "2.6" in endpoint.id else IMAGE)}, extra="ignore"
+        )
+        seconds, dollars = endpoint.seconds(fields), usual.rpartition("$")[2]
+        price = price_of(ROWS, endpoint=endpoint.id, given=as_given(endpoint, fields)[0], now=NOW)
+        assert usual.startswith(f"{seconds} s")
+        assert price.usd(seconds) == Decimal(dollars)

@@ -196,6 +196,25 @@ async def test_an_input_whose_price_is_not_known_is_refused(gateway: Gateway, an
             await plain.execute(move.format("-"))
 
 
+async def test_an_admin_prices_sound_anew_and_silence_stays_as_it_was(gateway: Gateway, ann: Person) -> None:
+    price = {"endpoint": f"{KLING}/v2.6/pro/text-to-video", "base_seconds": 0, "base_usd": 0}
+
+    async def quotes() -> list[str]:
+        bodies: list[dict[str, Any]] = [{}, {"generate_audio": True}, {"generate_audio": False}]
+        jobs = [await ask(gateway, ann, TEXT, model="kling-2.6-pro", **body) for body in bodies]
+        return [job.json()["quoted_usd"] for job in jobs]
+
+    made = await gateway.admin("POST", "/v1/prices", **price, when={"generate_audio": True}, usd_per_second="0.15")
+    try:
+        assert await quotes() == ["0.75", "0.75", "0.35"]
+        (model,) = [model for model in await listed(gateway, ann) if model["endpoint"] == price["endpoint"]]
+        assert len(model["prices"]) == 2
+        assert made["id"] in {shown["price_id"] for shown in model["prices"]}
+    finally:
+        await gateway.admin("POST", "/v1/prices", **price, when={"generate_audio": True}, usd_per_second="0.14")
+    assert await quotes() == ["0.70", "0.70", "0.35"]
+
+
 async def test_openapi_describes_each_models_input(gateway: Gateway) -> None:
     document = (await gateway.client.get("/openapi.json")).json()
     components = document["components"]
