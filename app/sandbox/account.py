@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+UNIT_PRICE_USD = Decimal("0.28")  # what Kling 2.1 Master costs a second (FAL.md 7.1); prices.py has the others
+
 
 @dataclass(slots=True)
 class Account:

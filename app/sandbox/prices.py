@@ -1,14 +1,15 @@
 """What fal bills for a second of each model (FAL.md 7.1, 7.3). Here a unit is a second, whatever it costs.
 
-How fal counts the units of a model whose price hangs on its input is not known (FAL.md 7.3, last line).
+What is not named here costs what Kling 2.1 Master does. How fal counts the units of a model whose price hangs on its
+input is not known (FAL.md 7.3, last line).
 """
 
 from decimal import Decimal
 from typing import Any
 
+from app.sandbox.account import UNIT_PRICE_USD
 from app.sandbox.validation import KLING, VEO
 
-USUAL_USD = Decimal("0.28")  # Kling 2.1 Master's, taken for every endpoint that is not named here
 USD = {
     f"{KLING}/v2.1/standard/image-to-video": Decimal("0.056"),
     f"{KLING}/v2.1/pro/image-to-video": Decimal("0.098"),
@@ -30,7 +31,7 @@ USD_MORE_AT_4K = {VEO: Decimal("0.20")}
 def unit_price(endpoint: str, given: Any) -> Decimal:
     """Return the dollars of a second of this model with this input: what was left out is its default."""
     fields = given if isinstance(given, dict) else {}
-    usd = USD.get(endpoint, USUAL_USD)
+    usd = USD.get(endpoint, UNIT_PRICE_USD)
     if fields.get("generate_audio", True):
         usd += USD_MORE_WITH_SOUND.get(endpoint, Decimal(0))
     if fields.get("resolution") == "4k":
