@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app import logs
-from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_caller
+from app.accounts.access import Admin, Admitting, Calling, Refused, credential_of, read_for_known, require_caller
 from app.accounts.callers import Credential
 from app.catalogue.endpoint import Category
 from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
@@ -44,7 +44,9 @@ plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
 
-async def _submission(request: Request, rooms: Rooms, category: Category, credential: Credential) -> Submission:
+async def _submission(
+    request: Request, rooms: Rooms, category: Category, credential: Credential, *, refused: Refused | None = None
+) -> Submission:
     return await read_for_known(
         request,
         rooms.wiring,
@@ -57,6 +59,7 @@ async def _submission(request: Request, rooms: Rooms, category: Category, creden
             catalogue=rooms.wiring.catalogue,
             settings=rooms.wiring.settings,
         ),
+        refused=refused,
     )
 
 
@@ -89,7 +92,7 @@ def _submit_route(category: Category) -> None:
         rooms = rooms_of(request)
         credential = credential_of(request, rooms.wiring)
         credential.require_submit()
-        submission = await _submission(request, rooms, category, credential)
+        submission = await _submission(request, rooms, category, credential, refused=rooms.refusals.count_caller)
         if submission.wait_seconds is None:
             return await _answer_submit(request, rooms, credential, submission)
         with rooms.seats.taken(credential):
