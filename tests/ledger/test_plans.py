@@ -34,7 +34,7 @@ from app.jobs.ends.ended import fold_ended
 from app.jobs.ends.overdue import end_overdue
 from app.jobs.forgetting.erase import erase_payload
 from app.jobs.reads.glance import Wanted
-from app.jobs.reads.listing import JobFilter, list_entries, list_jobs
+from app.jobs.reads.listing import JobFilter, list_jobs
 from app.jobs.reads.read import Asked
 from app.jobs.routes import content
 from app.jobs.states import STATUSES
@@ -44,6 +44,7 @@ from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.usage import read_usage
 from app.money import ZERO
 from app.outputs import rows
+from app.reports.explanation.explain import explain_job
 from app.tokens import Grant
 from app.web import metrics
 from tests.conftest import settings_for
@@ -454,7 +455,7 @@ async def listed(house: House, caller: Caller, asked: JobFilter, *, grant: Grant
 
 async def entries(house: House, caller: Caller, job_id: UUID) -> Any:
     async with house.db.plain() as plain:
-        return await list_entries(plain, caller, job_id, limit=20, after=None)
+        return await explain_job(plain, job_id, caller=caller, limit=20)
 
 
 async def standing(house: House, who: Someone) -> None:
