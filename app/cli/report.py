@@ -37,7 +37,7 @@ async def _spend(settings: Settings, query: list[tuple[str, str]], *, as_csv: bo
     async with open_database(settings) as db:
         await require_installation(db, settings=settings)
         try:
-            asked = read_asked(query, now=utc_now(), zone=settings.zone)
+            asked = read_asked(query, now=utc_now(), zone=settings.zone, faults=[])
             report = CsvReport(asked) if as_csv else _Table(asked)
             total = await read_spend(db, asked, actor=COMMAND_LINE, take=report.take)
         except Problem as problem:

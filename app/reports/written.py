@@ -11,7 +11,6 @@ from pydantic_core import to_json
 from app.money import decimal_text
 from app.reports.csv import safe_cell
 from app.reports.groups import Groups
-from app.reports.period import Period
 from app.reports.spend import FIGURES, Asked, Line, Total
 
 TOTAL: Final = "total"
@@ -79,8 +78,9 @@ class CsvReport:
         return self._text.getvalue().encode()
 
 
-def file_name(period: Period, *, asked: Asked) -> str:
+def file_name(asked: Asked) -> str:
     """`spend_2026-10-01_2026-11-01.csv`: from when until when, by the clocks of TIMEZONE."""
+    period = asked.period
     ends = "open" if period.until is None else _stamp(period.until, asked)
     return f"spend_{_stamp(period.since, asked)}_{ends}.csv"
 
