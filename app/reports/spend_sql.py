@@ -20,7 +20,7 @@ _OF_ENTRY: Final = """0 AS held_usd,
     (r.status = 'canceled')::int AS canceled"""
 _ENTRIES: Final = """entries e CROSS JOIN LATERAL (
     SELECT CASE WHEN e.kind IN ('settle', 'void')  -- rows of the release before have no job_status
-                THEN coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) END AS status
+                THEN coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) ELSE '' END AS status
 ) r"""
 _UNFINISHED: Final = "jobs j JOIN entries e ON e.id = j.id AND e.kind = 'hold'"
 
