@@ -46,6 +46,7 @@ from app.problems import (
 from app.reports import routes as reports
 from app.reports.desks import Desks
 from app.reports.explanation import routes as explanation
+from app.reports.refusals import routes as refusals
 from app.settings import Settings
 from app.web import docs, health, metrics
 from app.web.cors import crossing
@@ -94,7 +95,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, log_routes.router, explanation.router, tokens.router, files.router)
-    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router, reports.router)
+    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router, reports.router, refusals.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew
     docs.mount_assets(app)

@@ -44,6 +44,7 @@ _STOP_WITHIN_SECONDS: Final = 6.5  # from the signal: docker kills after 10
 _STOP_AT_LEAST_SECONDS: Final = 1.0
 _LEAVE_WITHIN_SECONDS: Final = 0.5
 _TELL_WITHIN_SECONDS: Final = 0.5
+_WRITE_WITHIN_SECONDS: Final = 1.0
 
 
 class Rooms:
@@ -126,7 +127,7 @@ class Rooms:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.hub.tell(), _TELL_WITHIN_SECONDS)
         with suppress(Exception):
-            await asyncio.wait_for(self.refusals.flush(self.wiring.db), _TELL_WITHIN_SECONDS)
+            await asyncio.wait_for(self.refusals.flush(self.wiring.db), _WRITE_WITHIN_SECONDS)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -107,6 +107,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.ledger.audit:audit": "reads",
     "commit app.ledger.refusals:RefusalCounts.flush": "a second's counts of refusals are lost: they are no money",
     "commit app.reports.spend:read_spend": "reads",
+    "commit app.reports.refusals.report:read_refusals": "reads",
     "commit app.compat.waits:Waits.begin": "a direct call is waited for: a kill then is in tests/compat/test_waits.py",
     "commit app.compat.waits:Waits.take_over": "the same call again waits for the same job: as after `begin`",
     "commit app.compat.waits:Waits._write": "its caller has gone or been answered; a kill there is one before it",

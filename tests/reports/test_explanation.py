@@ -207,7 +207,12 @@ async def test_what_fal_billed_otherwise_or_did_not_say_is_named(hand: Hand) -> 
             "settle",
             "Charged 0.70 of the 1.40 held, by ADMIN_KEY: looked it up.",
         ),
-        ({"outcome": "charge"}, "1.40 USD charged, as quoted.", "settle", "Charged as quoted, by ADMIN_KEY: looked it up."),
+        (
+            {"outcome": "charge"},
+            "1.40 USD charged, as quoted.",
+            "settle",
+            "Charged as quoted, by ADMIN_KEY: looked it up.",
+        ),
         (
             {"outcome": "void"},
             "Nothing charged, 1.40 USD given back (looked it up).",

@@ -41,7 +41,7 @@ async def explain_job(
 ) -> ExplainedEntries:
     """A page of a job's entries, newest first, and on the first page what it all comes to.
 
-    Without a caller (the command line) every job may be seen. Raises NotFound for a job that is not there or not theirs.
+    Without a caller (the command line) every job may be seen. Raises NotFound for one that is not there or not theirs.
     """
     rows = await read_rows(plain, job_id, caller=caller, limit=limit + 1, after=after)
     if rows is None:

@@ -72,10 +72,10 @@ _THEIRS: Final = _sql(sql_visible(user="$4", role="$5", team="$6"))
 
 @dataclass(frozen=True, slots=True)
 class JobRows:
-    """One job's. `entries` are a page of them, newest first; like `attempts` and `windows` as JSON has them, but
-    for ids: figures are texts.
+    """What is known of one job. `entries` are a page of them, newest first.
 
-    `sums` are dollars and seconds by kind of entry, of all; `resolving` is the settle or void, if there is one.
+    They, `attempts` and `windows` are as JSON has them, figures in texts, but with real ids. `sums` are dollars and
+    seconds by kind of entry, of all; `resolving` is the settle or void, if there is one.
     """
 
     job: Any
