@@ -12,6 +12,7 @@ from app.reports.explanation.shapes import Attempt, Entry, ExplainedEntries, Exp
 _WIDTH: Final = 100
 _MARGIN: Final = 10
 _ALWAYS: Final = "all the time"
+_METRICS: Final = {"usd": "USD", "in_flight": "jobs in flight"}
 
 
 def print_explained(entries: ExplainedEntries) -> str:
@@ -30,7 +31,7 @@ def print_explained(entries: ExplainedEntries) -> str:
     ]
     lines = [
         f"{job}  {told.status}",
-        told.summary,
+        *wrap(told.summary, _WIDTH),
         *(line for name, part in parts for line in ["", *_below(name, part)]),
     ]
     return "".join(f"{_plain(line)}\n" for line in lines)
@@ -46,7 +47,7 @@ def _asked(told: Explanation) -> list[str]:
     archived = f", archived {_moment(asked.team_archived_at)}" if asked.team_archived_at else ""
     erased = [f"payload erased {_moment(told.payload_erased_at)}"] if told.payload_erased_at else []
     by = f"by {show('user', asked.user_id)}", f"with {show('key', asked.key_id)}"
-    return [_moment(asked.at), *by, f"for team {asked.team}{archived}", *erased]
+    return [_moment(asked.at), *by, f"for the team {asked.team}{archived}", *erased]
 
 
 def _quote(told: Explanation) -> list[str]:
@@ -91,7 +92,7 @@ def _quota(quota: QuotaTouched) -> list[str]:
     deleted = f", deleted {_moment(quota.deleted_at)}" if quota.deleted_at else ""
     figures = ("requested", quota.requested), ("held", quota.held), ("used", quota.used), ("maximum", quota.maximum)
     return [
-        f"{quota.metric.replace('_', ' ')}{window}, {quota.scope.replace('_', ' ')}{whose}{deleted}",
+        f"{_METRICS.get(quota.metric, quota.metric)}{window}, {quota.scope.replace('_', ' ')}{whose}{deleted}",
         f"  {show('quota', quota.quota_id)}, {span}",
         "  " + ", ".join(f"{name} {decimal_text(figure)}" for name, figure in figures),
     ]

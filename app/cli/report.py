@@ -1,4 +1,7 @@
-"""`falgate report`: what was spent, in the terminal; the same figures as `GET /v1/reports/spend`."""
+"""`falgate report`: what was spent, or what one job cost and why, in the terminal.
+
+The same as `GET /v1/reports/spend` and `GET /v1/jobs/{id}/entries` tell.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,14 +10,18 @@ import click
 
 from app.accounts.callers import COMMAND_LINE
 from app.cli.database import embedded_option, open_database, settings_with_database
+from app.cli.explained import print_explained
 from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
-from app.problems import InvalidInput, Problem
+from app.ids import parse
+from app.problems import InvalidInput, NotFound, Problem
+from app.reports.explanation.explain import explain_job
 from app.reports.spend import FIGURES, Asked, Line, Total, read_asked, read_spend
 from app.reports.written import TOTAL, CsvReport, columns_of, figures_of
 from app.settings import Settings
 from app.wiring import utc_now
 
+_MOST_ENTRIES = 1_000
 _OPTIONS = {"since": "--since", "until": "--until", "group_by": "--by"}
 
 
@@ -23,12 +30,18 @@ _OPTIONS = {"since": "--since", "until": "--until", "group_by": "--by"}
 @click.option("--until", help="A date or a moment that is no longer part of it; else there is no end.")
 @click.option("--by", help="day, week, month, team, user, key, end_user, model, tag.NAME: any, with commas between.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--job", help="The id of one job: print what it cost, and why.")
 @embedded_option
-def command(*, since: str | None, until: str | None, by: str | None, as_csv: bool, embedded: bool) -> None:
-    """Print what was spent, on the days of TIMEZONE."""
+def command(
+    *, since: str | None, until: str | None, by: str | None, as_csv: bool, job: str | None, embedded: bool
+) -> None:
+    """Print what was spent, on the days of TIMEZONE; with --job, what that job cost, and why."""
+    if job is not None and (since or until or by or as_csv):
+        raise Refusal("--job prints one job, whenever it was: leave out --since, --until, --by and --csv.")
     query = [(name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value]
     with settings_with_database(embedded=embedded) as given:
-        text = asyncio.run(_spend(given.settings, query, as_csv=as_csv))
+        work = _spend(given.settings, query, as_csv=as_csv) if job is None else _explain(given.settings, job)
+        text = asyncio.run(work)
     click.echo(text, nl=False)
 
 
@@ -43,6 +56,20 @@ async def _spend(settings: Settings, query: list[tuple[str, str]], *, as_csv: bo
         except Problem as problem:
             raise Refusal(_in_words(problem)) from None
         return report.written(total).decode()
+
+
+async def _explain(settings: Settings, job: str) -> str:
+    """One job's explanation as it is printed. Raises Refusal."""
+    job_id = parse("job", job)
+    if job_id is None:
+        raise Refusal("--job: give an id, job_ and 32 hex digits.")
+    async with open_database(settings) as db:
+        await require_installation(db, settings=settings)
+        async with db.plain() as plain:
+            try:
+                return print_explained(await explain_job(plain, job_id, caller=None, limit=_MOST_ENTRIES))
+            except NotFound:
+                raise Refusal(f"There is no job {job} in this database.") from None
 
 
 def _in_words(problem: Problem) -> str:

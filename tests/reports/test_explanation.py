@@ -118,7 +118,7 @@ async def test_a_charged_job_is_explained_from_its_quote_to_the_last_cent(hand: 
     assert told["fal"] == {"request_id": "of-ten-seconds", "billed_units": "10.00", "billed_usd": None}
     assert (attempt["outcome"], attempt["fal_request_id"]) == ("accepted", "of-ten-seconds")
     assert datetime.fromisoformat(attempt["sent_at"]) >= datetime.fromisoformat(job["created_at"])
-    of_day, in_flight = sorted(told["quotas"], key=lambda quota: str(quota["metric"]), reverse=True)
+    in_flight, of_day = told["quotas"]
     assert of_day["window_ends_at"] > of_day["window_starts_at"]
     named = ("scope", "scope_id", "metric", "window", "maximum", "requested", "held", "used", "deleted_at")
     assert [of_day[name] for name in named] == [

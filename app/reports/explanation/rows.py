@@ -31,7 +31,8 @@ FROM attempts a WHERE a.job_id = j.id ORDER BY a.sent_at DESC, a.id DESC LIMIT {
 _WINDOWS: Final = """
 SELECT q.id AS quota_id, q.scope, q.scope_id, q.metric, q."window", q.maximum::text AS maximum, q.deleted_at,
        u.starts_at, u.ends_at
-FROM quota_usage u JOIN quotas q ON q.id = u.quota_id WHERE u.id = ANY(j.quota_usage_ids) ORDER BY u.id
+FROM quota_usage u JOIN quotas q ON q.id = u.quota_id WHERE u.id = ANY(j.quota_usage_ids)
+ORDER BY array_position('{organization,team,user,key,end_user}', q.scope), q.metric, u.ends_at - u.starts_at, u.id
 """
 _SUMS: Final = """
 SELECT jsonb_object_agg(s.kind, jsonb_build_array(s.usd::text, s.seconds::text))::text FROM (
