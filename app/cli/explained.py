@@ -83,7 +83,6 @@ def _entry(entry: Entry) -> list[str]:
 
 def _quota(quota: QuotaTouched) -> list[str]:
     window = f" a {quota.window}" if quota.window not in {None, "lifetime"} else ""
-    whose = f" of {quota.scope_id}" if quota.scope_id else ""
     span = (
         f"{_moment(quota.window_starts_at)} to {_moment(quota.window_ends_at)}"
         if quota.window_starts_at and quota.window_ends_at
@@ -92,10 +91,18 @@ def _quota(quota: QuotaTouched) -> list[str]:
     deleted = f", deleted {_moment(quota.deleted_at)}" if quota.deleted_at else ""
     figures = ("requested", quota.requested), ("held", quota.held), ("used", quota.used), ("maximum", quota.maximum)
     return [
-        f"{_METRICS.get(quota.metric, quota.metric)}{window}, {quota.scope.replace('_', ' ')}{whose}{deleted}",
+        f"{_METRICS.get(quota.metric, quota.metric)}{window}, {_whose(quota)}{deleted}",
         f"  {show('quota', quota.quota_id)}, {span}",
         "  " + ", ".join(f"{name} {decimal_text(figure)}" for name, figure in figures),
     ]
+
+
+def _whose(quota: QuotaTouched) -> str:
+    if quota.scope == "organization":
+        return quota.scope
+    if quota.scope_id is None:
+        return f"each {quota.scope.replace('_', ' ')}"
+    return f"end user {quota.scope_id}" if quota.scope == "end_user" else quota.scope_id
 
 
 def _moment(moment: datetime) -> str:

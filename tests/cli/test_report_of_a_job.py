@@ -72,12 +72,16 @@ async def test_it_prints_what_a_job_cost_and_why(database_url: str, tmp_path: Pa
 
 async def test_a_note_of_somebody_elses_is_nothing_that_a_terminal_obeys(database_url: str, tmp_path: Path) -> None:
     async with by_hand(settings_for(database_url)) as hand:
-        job_id = await hand.lose()
+        mine = {"scope": "user", "scope_id": hand.person.user_id}
+        for scope in (mine, {"scope": "key"}, {"scope": "end_user", "scope_id": "visitor 42"}):
+            await hand.gateway.set_quota(10, "jobs", "lifetime", **scope)
+        job_id = await hand.lose(end_user="visitor 42")
         assert await hand.resolve(job_id, outcome="void", note="\x1b[2J") == 200
     out = falgate("report", "--job", job_id, folder=tmp_path, **real(database_url)).out
     assert out.splitlines()[1] == "Nothing charged, 1.40 USD given back (�[2J)."
     assert "Given back, nothing was charged, by ADMIN_KEY: �[2J." in out
     assert "unknown" in out
+    assert re.findall("jobs, (.*)", out) == [hand.person.user_id, "each key", "end user visitor 42"]
 
 
 @pytest.mark.parametrize(
