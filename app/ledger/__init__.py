@@ -21,4 +21,5 @@ Where things are
 - `holds` places them, `settles` gives them back and books what comes beside them; both write `entries`, under `locks`
 - `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
 - kept by people: `quota_book`, `price_book`; over HTTP: `routes`, `shapes`; checked by `audit`
+- no money: `refusals` counts the submits that were refused
 """
