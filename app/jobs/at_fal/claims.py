@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from app.accounts.frozen import ALL_FROZEN, FROZEN_IDS
 from app.db import CommitUnknown, Database
 from app.fal import RequestRef
 from app.jobs.at_fal.release import RELEASE_LOCK, choose, take_turns
@@ -56,9 +57,11 @@ class Followed(Claimed):
 
 # What its caller no longer waits for is never sent, as after an outage: it ends as soon as it is found (`overdue`).
 _STILL_WAITED_FOR: Final = "(start_by IS NULL OR start_by >= $6)"
+# Nor, for now, what is asked for by somebody who is frozen.
+_NOT_FROZEN: Final = f"NOT {ALL_FROZEN} AND NOT ARRAY[team_id, user_id, key_id] && {FROZEN_IDS}"
 _OLDEST_DUE: Final = f"""
     SELECT id, next_check_at AS place FROM jobs WHERE status = 'queued' AND next_check_at <= now()
-      AND {_STILL_WAITED_FOR}
+      AND {_STILL_WAITED_FOR} AND {_NOT_FROZEN}
     ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED"""  # noqa: S608  ours
 _PICKED: Final = f"""
     SELECT j.id, p.place FROM unnest($1::uuid[]) WITH ORDINALITY AS p (id, place) JOIN jobs j ON j.id = p.id

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from app.accounts.frozen import ALL_FROZEN, FROZEN_IDS
 from app.db import Lock, Plain
 
 RELEASE_LOCK: Final = f"pg_advisory_xact_lock({Lock.RELEASE})"
@@ -54,7 +55,9 @@ WITH RECURSIVE flying AS MATERIALIZED (
     SELECT team_id, user_id, count(*)::int AS n FROM jobs WHERE {IN_FLIGHT} GROUP BY team_id, user_id
 ), room AS MATERIALIZED (
     SELECT least($1::int, $2::int - coalesce(sum(n), 0)::int) AS slots FROM flying
-), line AS ({sql_lines("(SELECT slots FROM room) > 0")}
+), frozen AS MATERIALIZED (
+    SELECT {FROZEN_IDS} AS ids
+), line AS ({sql_lines(f"(SELECT slots FROM room) > 0 AND NOT {ALL_FROZEN}")}
 )
 SELECT team_id, user_id, n AS in_flight, 0::bigint AS team_turn, 0::bigint AS user_turn, '{{}}'::uuid[] AS waiting
 FROM flying
@@ -62,8 +65,9 @@ UNION ALL
 SELECT team_id, user_id, 0, {_sql_turn("l.team_id")}, {_sql_turn("l.user_id")}, ARRAY(
     SELECT j.id FROM jobs j
     WHERE j.status = 'queued' AND j.team_id = l.team_id AND j.user_id = l.user_id AND j.next_check_at <= now()
+      AND j.key_id <> ALL (f.ids)
     ORDER BY j.id LIMIT (SELECT slots FROM room))
-FROM line l
+FROM line l, frozen f WHERE NOT ARRAY[l.team_id, l.user_id] && f.ids
 """  # noqa: S608  ours
 
 
