@@ -53,14 +53,12 @@ async def create_freeze(tx: Tx, body: FreezeBody, *, actor: Actor, now: datetime
     }
     made = await tx.scalar(insert(freezes).values(values).on_conflict_do_nothing().returning(freezes.c.id))
     if made is None:
-        in_force = (
-            freezes.c.scope == body.scope,
-            freezes.c.scope_id == values["scope_id"],
-            freezes.c.lifted_at.is_(None),
+        theirs = select(freezes.c.id).where(freezes.c.scope == body.scope, freezes.c.scope_id == values["scope_id"])
+        found: UUID | None = await tx.scalar(theirs.where(freezes.c.lifted_at.is_(None)))
+        raise AlreadyFrozen(
+            "It is frozen already: lift that freeze first to give another reason.",
+            freeze_id=show("freeze", found) if found is not None else None,  # lifted in this very moment
         )
-        found = await tx.scalar(select(freezes.c.id).where(*in_force))
-        named = {"freeze_id": show("freeze", found)} if found is not None else {}  # lifted in this very moment
-        raise AlreadyFrozen("It is frozen already: lift that freeze first to give another reason.", **named)
     freeze = _shown(values)
     await _log(tx, "freeze.created", freeze, actor=actor, now=now)
     return freeze

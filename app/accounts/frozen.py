@@ -1,4 +1,4 @@
-"""Whether somebody is frozen: asked in the statement that finds the caller, so it costs no round trip and is never old."""
+"""Whether somebody is frozen: asked by the statement that finds the caller, so it costs no round trip."""
 
 import json
 from typing import Any, Final

@@ -16,7 +16,10 @@ from app.wiring import Wiring
 
 
 async def estimate(wiring: Wiring, submission: Submission) -> dict[str, Any]:
-    """`{seconds, quoted_usd, allowed, quotas}`, and `freezes` of whoever is frozen. Raises KeyUnknown or ModelUnpriced, as the submit would."""
+    """`{seconds, quoted_usd, allowed, quotas}`, and `freezes` of whoever is frozen.
+
+    Raises KeyUnknown or ModelUnpriced, as the submit would.
+    """
     now = wiring.clock()
     submission = replace(submission, idempotency_key=None)  # what a job would cost, whether it is there already or not
     async with wiring.db.plain() as plain:

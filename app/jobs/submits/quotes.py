@@ -25,7 +25,8 @@ SELECT c.*, i.job_id, i.fingerprint,
            FROM prices p WHERE p.endpoint = ANY($4) AND p.starts_at <= $3) END AS prices
 FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS r (hash, key, n)
 LEFT JOIN LATERAL (
-    SELECT {sql_caller("$3")}, {sql_freezes("t.id", "u.id", "k.id")} AS freezes FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
+    SELECT {sql_caller("$3")}, {sql_freezes("t.id", "u.id", "k.id")} AS freezes
+    FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
 ) c ON true
 LEFT JOIN idempotency_keys i ON i.user_id = c.user_id AND i.key = r.key
 ORDER BY r.n
