@@ -11,6 +11,7 @@ from app.ids import AuditId, FreezeId, KeyId, TeamId, UserId
 
 MAX_GRACE_SECONDS: Final = 30 * 86400
 
+AlertShape = Literal["standard", "slack"]
 Flag = Annotated[bool, Field(strict=True)]
 _CURSOR: Final[Any] = Field(description="`next_cursor` of the page before.", max_length=200)
 
@@ -34,6 +35,13 @@ class TeamPatch(Body):
     name: Name = ABSENT
     external_id: ExternalId | None = None
     archived: Annotated[Flag, Field(description="An archived team's keys are refused.")] = ABSENT
+    alert_url: Annotated[
+        str | None, Field(max_length=2000, description="Where alerts about its quotas go; null: nowhere.")
+    ] = None
+    alert_shape: Annotated[AlertShape, Field(description="standard (Standard Webhooks, signed), or slack.")] = ABSENT
+    alert_user_id: Annotated[
+        UserId, Field(description="Whose webhook secret signs: a user of the team. Left out: whoever sets the URL.")
+    ] = ABSENT
 
 
 class Team(_Shown):
@@ -44,6 +52,9 @@ class Team(_Shown):
     external_id: str | None
     archived_at: Moment | None
     created_at: Moment
+    alert_url: Annotated[str | None, Field(description="Whole for the team's leads and for admins.")]
+    alert_shape: AlertShape | None
+    alert_user_id: UserId | None
 
 
 class UserBody(Body):
