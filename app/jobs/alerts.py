@@ -39,6 +39,7 @@ SELECT pg_try_advisory_xact_lock({Lock.ALERTS})
 _REACHED: Final = f"""
 WITH reached AS MATERIALIZED (
     SELECT u.id AS usage_id, u.subject, u.starts_at, u.ends_at, u.used, u.held, r.percent,
+           CASE WHEN q.scope IN ('user', 'key') THEN u.subject::uuid END AS subject_id,
            q.id, q.scope, q.scope_id, q.metric, q."window", q.maximum, q.created_at
     FROM quota_usage u JOIN quotas q ON q.id = u.quota_id
     CROSS JOIN LATERAL (SELECT max(p) AS percent FROM unnest(q.alert_percents) AS p
@@ -47,12 +48,12 @@ WITH reached AS MATERIALIZED (
       AND u.used + u.held > 0 AND (u.used + u.held) * 100 >= q.maximum * q.alert_percents[1]
       AND NOT EXISTS (SELECT FROM quota_alerts a WHERE a.usage_id = u.id AND a.percent >= r.percent)
 ), placed AS (
-    SELECT r.*, coalesce(k.name, s.name, split_part(r.subject, '/', 2)) AS called, coalesce(o.name, s.name) AS owner,
+    SELECT r.*, coalesce(k.name, s.name, substr(r.subject, strpos(r.subject, '/') + 1)) AS called, coalesce(o.name, s.name) AS owner,
            CASE WHEN r.scope IN ('team', 'end_user') THEN split_part(r.subject, '/', 1)::uuid
                 ELSE coalesce(s.team_id, o.team_id) END AS of_team
     FROM reached r
-    LEFT JOIN users s ON r.scope = 'user' AND s.id = nullif(r.subject, '')::uuid
-    LEFT JOIN keys k ON r.scope = 'key' AND k.id = nullif(r.subject, '')::uuid
+    LEFT JOIN users s ON r.scope = 'user' AND s.id = r.subject_id
+    LEFT JOIN keys k ON r.scope = 'key' AND k.id = r.subject_id
     LEFT JOIN users o ON o.id = k.user_id
 )
 SELECT p.*, t.id AS team_id, t.name AS team, t.alert_url, t.alert_shape, t.alert_user_id
@@ -179,4 +180,5 @@ def _who(row: Any) -> str:
 
 
 def _remaining(row: Any) -> Decimal:
-    return max(ZERO, row["maximum"] - row["used"] - row["held"])
+    left: Decimal = row["maximum"] - row["used"] - row["held"]
+    return max(ZERO, left)
