@@ -48,7 +48,8 @@ WITH reached AS MATERIALIZED (
       AND u.used + u.held > 0 AND (u.used + u.held) * 100 >= q.maximum * q.alert_percents[1]
       AND NOT EXISTS (SELECT FROM quota_alerts a WHERE a.usage_id = u.id AND a.percent >= r.percent)
 ), placed AS (
-    SELECT r.*, coalesce(k.name, s.name, substr(r.subject, strpos(r.subject, '/') + 1)) AS called, coalesce(o.name, s.name) AS owner,
+    SELECT r.*, coalesce(k.name, s.name, substr(r.subject, strpos(r.subject, '/') + 1)) AS called,
+           coalesce(o.name, s.name) AS owner,
            CASE WHEN r.scope IN ('team', 'end_user') THEN split_part(r.subject, '/', 1)::uuid
                 ELSE coalesce(s.team_id, o.team_id) END AS of_team
     FROM reached r

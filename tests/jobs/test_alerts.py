@@ -36,8 +36,8 @@ class Stage:
         """One turn of the alerts and of the sender; what the receiver was told, as JSON."""
         self.receiver.received.clear()
         await self.hand.rooms.alerts.tell()
-        await self.hand.rooms.sender._turn(50)
-        await rest(self.hand.rooms.sender.loop)
+        while await self.hand.rooms.sender._turn(50):
+            await rest(self.hand.rooms.sender.loop)
         return [json.loads(one.body) for one in self.receiver.received]
 
 
