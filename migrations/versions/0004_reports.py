@@ -145,9 +145,7 @@ def downgrade() -> None:
         "DROP TABLE freezes, quota_alerts, refusals, reconciliations, fal_bills, closed_months, books, spend_monthly"
     )
     op.execute("DROP INDEX quota_usage_ends_at_idx, attempts_sent_at_idx, entries_booked_at_idx")
-    op.execute(
-        "ALTER TABLE upstream DROP COLUMN breaker_at, DROP COLUMN breaker_users_at, DROP COLUMN breaker_users"
-    )
+    op.execute("ALTER TABLE upstream DROP COLUMN breaker_at, DROP COLUMN breaker_users_at, DROP COLUMN breaker_users")
     op.execute("ALTER TABLE quotas DROP COLUMN alert_percents")
     op.execute("ALTER TABLE teams DROP COLUMN alert_url, DROP COLUMN alert_shape, DROP COLUMN alert_user_id")
     op.execute(

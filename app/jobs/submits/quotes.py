@@ -18,15 +18,14 @@ from app.ledger.quotas import Holder
 from app.problems import Problem
 
 _CALLERS: Final = f"""
-SELECT c.*, i.job_id, i.fingerprint,
+SELECT c.*, i.job_id, i.fingerprint, {sql_freezes("c.team_id", "c.user_id", "c.key_id")} AS freezes,
        CASE WHEN r.n = 1 THEN (
            SELECT json_agg(json_build_array(p.id, p.endpoint, p."when", p.base_seconds::text, p.base_usd::text,
                                             p.usd_per_second::text, p.starts_at))::text
            FROM prices p WHERE p.endpoint = ANY($4) AND p.starts_at <= $3) END AS prices
 FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS r (hash, key, n)
 LEFT JOIN LATERAL (
-    SELECT {sql_caller("$3")}, {sql_freezes("t.id", "u.id", "k.id")} AS freezes
-    FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
+    SELECT {sql_caller("$3")} FROM {CALLER_FROM} WHERE s.hash = r.hash AND {sql_live("$3")}
 ) c ON true
 LEFT JOIN idempotency_keys i ON i.user_id = c.user_id AND i.key = r.key
 ORDER BY r.n
