@@ -71,5 +71,6 @@ EntryId = Annotated[UUID, BeforeValidator(_parser("entry")), PlainSerializer(_sh
 DeliveryId = Annotated[
     UUID, BeforeValidator(_parser("delivery")), PlainSerializer(_shower("delivery")), _schema("delivery")
 ]
+FreezeId = Annotated[UUID, BeforeValidator(_parser("freeze")), PlainSerializer(_shower("freeze")), _schema("freeze")]
 FileId = Annotated[UUID, BeforeValidator(_parser("file")), PlainSerializer(_shower("file")), _schema("file")]
 AuditId = Annotated[UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")]

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Container, Mapping
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from ipaddress import ip_address, ip_network
@@ -126,6 +127,8 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr | None = None
     aws_region: str | None = None
     aws_endpoint_url: HttpUrl | None = None
+    breaker_usd_per_hour: Decimal | None = Field(None, gt=0, le=1_000_000, decimal_places=9)
+    breaker_user_usd_per_hour: Decimal | None = Field(None, gt=0, le=1_000_000, decimal_places=9)
     payload_days: int = Field(30, ge=1, le=36_500)
     metrics_key: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -10,6 +10,7 @@ from sqlalchemy import Table, update
 from sqlalchemy.exc import IntegrityError
 
 from app.accounts import audit_log
+from app.accounts.alerting import masked
 from app.accounts.callers import Actor
 from app.accounts.shapes import Key, Team, User
 from app.db import Tx
@@ -52,10 +53,14 @@ async def save(tx: Tx, table: Table, kind: str, *, was: Object, becomes: Object,
         actor=actor,
         action=f"{kind}.changed",
         object_id=show(kind, was.id),
-        before=was.model_dump(mode="json", include=changed),
-        after=becomes.model_dump(mode="json", include=changed),
+        before=_without_secrets(was).model_dump(mode="json", include=changed),
+        after=_without_secrets(becomes).model_dump(mode="json", include=changed),
         now=now,
     )
+
+
+def _without_secrets(shown: Object) -> Object:
+    return masked(shown) if isinstance(shown, Team) else shown
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """What stands on the wire: the bodies that routes of this room take, and the objects they answer with."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.callers import Role
 from app.accounts.fields import ABSENT, Email, ExternalId, Moment, Name
 from app.http import Body, ListQuery, is_cursor
-from app.ids import AuditId, KeyId, TeamId, UserId
+from app.ids import AuditId, FreezeId, KeyId, TeamId, UserId
 
 MAX_GRACE_SECONDS: Final = 30 * 86400
 
+AlertShape = Literal["standard", "slack"]
 Flag = Annotated[bool, Field(strict=True)]
 _CURSOR: Final[Any] = Field(description="`next_cursor` of the page before.", max_length=200)
 
@@ -34,6 +35,13 @@ class TeamPatch(Body):
     name: Name = ABSENT
     external_id: ExternalId | None = None
     archived: Annotated[Flag, Field(description="An archived team's keys are refused.")] = ABSENT
+    alert_url: Annotated[
+        str | None, Field(max_length=2000, description="Where alerts about its quotas go; null: nowhere.")
+    ] = None
+    alert_shape: Annotated[AlertShape, Field(description="standard (Standard Webhooks, signed), or slack.")] = ABSENT
+    alert_user_id: Annotated[
+        UserId, Field(description="Whose webhook secret signs: a user of the team. Left out: whoever sets the URL.")
+    ] = ABSENT
 
 
 class Team(_Shown):
@@ -44,6 +52,9 @@ class Team(_Shown):
     external_id: str | None
     archived_at: Moment | None
     created_at: Moment
+    alert_url: Annotated[str | None, Field(description="Whole for the team's leads and for admins.")]
+    alert_shape: AlertShape | None
+    alert_user_id: UserId | None
 
 
 class UserBody(Body):
@@ -164,3 +175,42 @@ class AuditQuery(ListQuery):
     action: Name | None = None
     since: Moment | None = None
     until: Moment | None = None
+
+
+FreezeScope = Literal["organization", "team", "user", "key"]
+
+
+class FreezeBody(Body):
+    """Whom to freeze, and why; everybody it covers is told why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"scope": "user", "scope_id": "user_…", "note": "a loop bought 300 videos"}]}
+    )
+
+    scope: FreezeScope
+    scope_id: Annotated[
+        str | None,
+        Field(max_length=128, description="The team's, user's or key's id; left out for the organization."),
+    ] = None
+    note: Annotated[Name, Field(description="Why.")]
+
+
+class Freeze(_Shown):
+    """Somebody who may ask for no job until it is lifted."""
+
+    id: FreezeId
+    scope: FreezeScope
+    scope_id: str | None
+    note: str
+    by: Annotated[str, Field(description="`user_…/key_…` or `ADMIN_KEY`.")]
+    created_at: Moment
+    lifted_at: Moment | None
+    lifted_by: str | None
+
+
+class FreezeQuery(ListQuery):
+    """Which freezes."""
+
+    cursor: Annotated[str | None, _CURSOR, is_cursor("freeze")] = None
+    scope: FreezeScope | None = None
+    lifted: Annotated[bool | None, Field(description="Left out: both.")] = None

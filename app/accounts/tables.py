@@ -102,6 +102,7 @@ freezes = Table(
     Column("scope_id", Text, nullable=False),  # '' is everybody
     Column("note", Text, nullable=False),
     Column("by", Text, nullable=False),
+    Column("by_role", Text, nullable=False),
     Column("created_at", MOMENT, nullable=False),
     Column("lifted_at", MOMENT),
     Column("lifted_by", Text),

@@ -61,7 +61,7 @@ WHERE id = $1 AND status = 'pending' AND next_try_at = $2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A delivery that is ours to send until its lease ends; `tries` counts this one, `shape` may be `fal`."""
+    """A delivery that is ours to send until its lease ends; `tries` counts this one; `shape`: fal, slack, or none."""
 
     id: UUID
     job_id: UUID

@@ -1,4 +1,4 @@
-"""Writing deliveries, in the transaction that ends their jobs, and counting those that wait."""
+"""Writing deliveries, in the transaction that ends their jobs or finds what they alert of; counting those that wait."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,6 +10,13 @@ from app.deliveries.retries import DAY_SECONDS
 from app.ids import new_id
 from app.outward.targets import target_of
 
+ALERT: Final = "quota.alert"
+"""The type of what is no news of its job, and stays when that is forgotten."""
+_STORE_ALERT: Final = f"""
+INSERT INTO deliveries (id, job_id, user_id, team_id, type, url, target, body, status, next_try_at, give_up_at,
+                        created_at, shape)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', now(), now() + make_interval(secs => {DAY_SECONDS}), $9, $10)
+"""  # noqa: S608  ours
 _COUNT: Final = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 
 
@@ -42,6 +49,20 @@ async def store_deliveries(plain: Plain, statement: str, urls: Mapping[UUID, str
     )
 
 
+async def store_alert(
+    plain: Plain, *, job_id: UUID, user_id: UUID, team_id: UUID, url: str, shape: str, body: str, now: datetime
+) -> UUID:
+    """A delivery about a quota, which names a job that counts in it; returns its id.
+
+    The user's webhook secret signs it, but for `slack`, whose URL is the secret.
+    """
+    delivery_id = new_id(now)
+    await plain.execute(
+        _STORE_ALERT, delivery_id, job_id, user_id, team_id, ALERT, url, target_of(url), body, now, shape
+    )
+    return delivery_id
+
+
 async def count_pending(plain: Plain) -> int:
     """How many deliveries wait, or are being tried; a small index holds just these."""
     return int(await plain.fetchval(_COUNT))
@@ -56,4 +77,4 @@ def sql_erase_deliveries(job_ids: str) -> str:
 UPDATE deliveries SET body = '', next_try_at = NULL,
        status = CASE WHEN status = 'pending' THEN 'failed' ELSE status END,
        error = CASE WHEN status = 'pending' THEN 'erased before it was delivered' ELSE error END
-WHERE job_id = ANY({job_ids})"""  # noqa: S608  ours
+WHERE job_id = ANY({job_ids}) AND type <> '{ALERT}'"""  # noqa: S608  ours

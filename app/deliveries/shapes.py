@@ -26,10 +26,12 @@ class Delivery(BaseModel):
     """One webhook on its way to you. Its id is the `webhook-id` of every try."""
 
     id: DeliveryId
-    job_id: JobId
-    shape: str = Field(description="standard (Standard Webhooks), or fal for a job that came by fal's own protocol.")
-    type: str = Field(description="job.succeeded, job.failed or job.canceled.")
-    url: str
+    job_id: Annotated[JobId, Field(description="Of an alert: the newest job that counts in its window.")]
+    shape: str = Field(
+        description="standard (Standard Webhooks), fal for a job that came by fal's own protocol, or slack."
+    )
+    type: str = Field(description="job.succeeded, job.failed, job.canceled or quota.alert.")
+    url: str = Field(description="Of an alert without its path, which may be a secret.")
     status: str = Field(description="pending, delivered or failed.")
     tries: int = Field(description="Since it was made, or last asked for again.")
     next_try_at: datetime | None = Field(description="While a try is under way: when it counts as lost.")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from app.accounts.last_used import LastUsed
 from app.deliveries.sender import Sender
+from app.jobs.alerts import Alerts
 from app.jobs.at_fal.balance import BalanceWatch
 from app.jobs.at_fal.dispatch import Dispatcher, lease_seconds
 from app.jobs.at_fal.receive import Receiver
@@ -62,6 +63,7 @@ class Rooms:
         self.archive = Archive(wiring)
         self.sender = Sender(wiring)
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
+        self.alerts = Alerts(wiring, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings, self.upstream)
         self.submits = Submits(wiring, last_used, self.refusals, wake=self.dispatcher.wake)
@@ -99,7 +101,7 @@ class Rooms:
 
     @property
     def _loops(self) -> list[Loop]:
-        telling = [self.sender.loop, self.sender.slow_loop]
+        telling = [self.sender.loop, self.sender.slow_loop, self.alerts.loop]
         helping = [self.standing.loop, self._housekeeping, self._folding, self.balance.loop]
         keeping = [self.archive.loop, self.forgetting.loop, self.fal_copies.loop]
         following = [self.dispatcher.loop, self.tracker.loop, self.lost.loop, self.strays.loop]

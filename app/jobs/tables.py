@@ -213,6 +213,9 @@ upstream = Table(
     Column("balance_usd", MONEY),
     Column("balance_read_at", MOMENT),
     Column("balance_warned_at", MOMENT),
+    Column("breaker_at", MOMENT),
+    Column("breaker_users_at", MOMENT),
+    Column("breaker_users", Integer),
     PrimaryKeyConstraint("only_row", name="upstream_pkey"),
     CheckConstraint("only_row", name="upstream_only_row_check"),
 )

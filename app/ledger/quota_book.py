@@ -42,6 +42,7 @@ async def create_quota(tx: Tx, body: QuotaBody, *, actor: Actor, now: datetime) 
         "metric": body.metric,
         "window": body.window,
         "maximum": body.maximum,
+        "alert_percents": body.alert_percents,
         "created_at": now,
     }
     try:
@@ -56,11 +57,12 @@ async def create_quota(tx: Tx, body: QuotaBody, *, actor: Actor, now: datetime) 
 
 
 async def change_quota(tx: Tx, quota_id: UUID, patch: QuotaPatch, *, actor: Actor, now: datetime) -> QuotaShown:
-    """Change the maximum; what is held above a lowered one stays held. Raises NotFound."""
+    """Change the maximum or the shares to tell of; what is held above a lowered one stays held. Raises NotFound."""
+    wanted = {name: getattr(patch, name) for name in patch.model_fields_set}
     await lock_quotas(tx)
     row = await _find(tx, quota_id, actor)
-    await tx.execute(update(quotas).where(quotas.c.id == quota_id).values(maximum=patch.maximum))
-    before, after = _shown(row), _shown(row | {"maximum": patch.maximum})
+    await tx.execute(update(quotas).where(quotas.c.id == quota_id).values(wanted))
+    before, after = _shown(row), _shown(row | wanted)
     await _log(tx, actor, "quota.changed", before=before, after=after, now=now)
     return after
 
@@ -100,7 +102,8 @@ def show_scope_id(scope: Scope, scope_id: str) -> str | None:
 
 
 def _shown(row: dict[str, Any]) -> QuotaShown:
-    values = {name: row[name] for name in ("id", "scope", "metric", "window", "maximum", "created_at")}
+    names = ("id", "scope", "metric", "window", "maximum", "alert_percents", "created_at")
+    values = {name: row[name] for name in names}
     return QuotaShown(**values, scope_id=show_scope_id(row["scope"], row["scope_id"]))
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from sqlalchemy import select
 
 from app.accounts.access import Admin, AnyActor, Calling, require_role
+from app.accounts.alerting import masked
 from app.accounts.callers import Actor
 from app.accounts.reach import found_id
 from app.accounts.shapes import Team, User
@@ -62,7 +63,8 @@ async def get_me(caller: Calling, wired: Wired) -> Me:
                     window_ends_at=window.ends_at,
                 )
             )
-    return Me(user=User(**user), team=Team(**team), role=caller.role, quotas=standings)
+    shown = Team(**team) if caller.role in {"lead", "admin"} else masked(Team(**team))
+    return Me(user=User(**user), team=shown, role=caller.role, quotas=standings)
 
 
 @router.get("/v1/models", tags=["models"], operation_id="list_models", responses=responses(401, 403, 422, 503))
@@ -107,7 +109,7 @@ async def list_quotas(query: Annotated[QuotaQuery, Query()], actor: AnyActor, wi
 async def change_quota(
     quota_id: Annotated[str, Path(alias="id")], patch: QuotaPatch, actor: Keeper, wired: Wired
 ) -> QuotaShown:
-    """Change a quota's maximum."""
+    """Change a quota's maximum, or the shares of it at which its team is told."""
     found = found_id("quota", quota_id)
     async with wired.db.begin() as tx:
         return await quota_book.change_quota(tx, found, patch, actor=actor, now=wired.clock())

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.accounts.callers import Role
-from app.accounts.fields import Moment
+from app.accounts.fields import ABSENT, Moment
 from app.accounts.shapes import Team, User
 from app.catalogue.fields import NO_NUL
 from app.http import Body, ListQuery
@@ -50,6 +50,23 @@ def _sane(amount: Decimal) -> Decimal:
     return amount
 
 
+def _shares(percents: list[int]) -> list[int]:
+    if len(set(percents)) < len(percents):
+        raise ValueError("must not name a share twice")
+    return sorted(percents)
+
+
+Percents = Annotated[
+    list[Annotated[int, Field(strict=True, ge=1, le=100)]],
+    Field(
+        max_length=5,
+        description="Shares of the maximum, in percent, at which the team is told, each once a window; `[]`: never. Of "
+        "`in_flight`, and per minute, nobody is ever told.",
+        json_schema_extra={"uniqueItems": True},
+    ),
+    AfterValidator(_shares),
+]
+
 Dollars = Annotated[Figure, AfterValidator(_sane)]
 
 
@@ -76,6 +93,7 @@ class QuotaBody(Body):
     metric: Metric
     window: Annotated[Kind | None, Field(description="Null for `in_flight`, and only for it.")] = None
     maximum: Figure
+    alert_percents: Percents = Field([50, 80, 100])
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -90,9 +108,16 @@ class QuotaBody(Body):
 
 
 class QuotaPatch(Body):
-    """Only the maximum of a quota can change."""
+    """What can change of a quota; what is left out stays as it is."""
 
-    maximum: Figure
+    maximum: Figure = ABSENT
+    alert_percents: Percents = ABSENT
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("must have maximum, alert_percents, or both")
+        return self
 
 
 class QuotaShown(BaseModel):
@@ -104,6 +129,7 @@ class QuotaShown(BaseModel):
     metric: Metric
     window: Kind | None
     maximum: Amount
+    alert_percents: list[int]
     created_at: datetime
 
 

@@ -146,6 +146,18 @@ def _jobs_of(applied: Applied) -> tuple[str, list[Any]]:
     )
 
 
+async def find_newest_job(plain: Plain, applied: Applied) -> UUID | None:
+    """The job that was held in this window last."""
+    chosen, values = _jobs_of(applied)
+    remembers = f"j.quota_usage_ids @> ARRAY[${len(values) + 1}::uuid]"
+    found: UUID | None = await plain.fetchval(
+        f"SELECT j.id FROM jobs j WHERE {chosen} AND {remembers} ORDER BY j.id DESC LIMIT 1",  # noqa: S608  ours
+        *values,
+        applied.usage_id,
+    )
+    return found
+
+
 async def read_usage(plain: Plain, applied: Applied) -> Usage:
     """What a window counts now, whether it has a row or not. Writes nothing."""
     if applied.usage_id is None:

@@ -37,6 +37,7 @@ TAGS: Final = [
     {"name": "quotas", "description": "What may not be exceeded."},
     {"name": "prices", "description": "The price book."},
     {"name": "reports", "description": "Where the money went."},
+    {"name": "freezes", "description": "Who may ask for no job at present."},
     {"name": "audit log", "description": "Who changed what."},
     {"name": "health", "description": "For whatever watches the gateway."},
 ]

@@ -13,6 +13,7 @@ from app.accounts.callers import KeyUnknown, authorization
 from app.db import Plain
 from app.deliveries.outbox import count_pending
 from app.http import JsonRoute
+from app.jobs.at_fal.breaker import OPEN_FOR
 from app.jobs.ends.ended import count_ended
 from app.jobs.states import WAITING
 from app.money import ZERO
@@ -28,10 +29,11 @@ SELECT status, count(*) AS jobs, sum(held_usd) AS held_usd,
 FROM jobs WHERE finished_at IS NULL GROUP BY status
 """
 _CHARGED: Final = "SELECT coalesce(sum(charged_usd), 0) FROM spend_monthly"
-_UPSTREAM: Final = """
-SELECT degraded_since IS NOT NULL AS is_degraded,
+_UPSTREAM: Final = f"""
+SELECT degraded_since IS NOT NULL AS is_degraded, coalesce(breaker_at > now() - {OPEN_FOR}, false) AS breaker_is_open,
+       CASE WHEN breaker_users_at > now() - {OPEN_FOR} THEN breaker_users ELSE 0 END AS users_paused,
        CASE WHEN balance_read_at > now() - interval '5 minutes' THEN balance_usd END AS balance_usd FROM upstream
-"""
+"""  # noqa: S608  ours
 _TRACKED: Final = frozenset(WAITING) - {"queued"}
 
 Sample = tuple[Mapping[str, str], Decimal | float]
@@ -80,6 +82,18 @@ async def _of_the_database(plain: Plain) -> list[str]:
             "gauge",
             "What is left on fal's account; absent while unknown.",
             [] if balance_usd is None else _one(balance_usd),
+        ),
+        *_tell(
+            "breaker_open",
+            "gauge",
+            "1 while jobs wait for BREAKER_USD_PER_HOUR.",
+            _one(int(upstream["breaker_is_open"])),
+        ),
+        *_tell(
+            "breaker_users_paused",
+            "gauge",
+            "Users whose jobs wait for BREAKER_USER_USD_PER_HOUR.",
+            _one(upstream["users_paused"]),
         ),
         *_tell("deliveries_pending", "gauge", "Webhooks to callers on their way.", _one(pending)),
         *_tell("held_usd", "gauge", "Dollars promised and not settled.", _one(held_usd)),

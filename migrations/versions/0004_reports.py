@@ -114,12 +114,15 @@ CREATE TABLE quota_alerts (
     CONSTRAINT quota_alerts_usage_id_fkey FOREIGN KEY (usage_id) REFERENCES quota_usage (id)
 );
 
+ALTER TABLE upstream ADD COLUMN breaker_at timestamptz, ADD COLUMN breaker_users_at timestamptz,
+    ADD COLUMN breaker_users integer;
 CREATE TABLE freezes (
     id uuid NOT NULL,
     scope text NOT NULL,
     scope_id text NOT NULL,
     note text NOT NULL,
     by text NOT NULL,
+    by_role text NOT NULL,
     created_at timestamptz NOT NULL,
     lifted_at timestamptz,
     lifted_by text,
@@ -142,6 +145,7 @@ def downgrade() -> None:
         "DROP TABLE freezes, quota_alerts, refusals, reconciliations, fal_bills, closed_months, books, spend_monthly"
     )
     op.execute("DROP INDEX quota_usage_ends_at_idx, attempts_sent_at_idx, entries_booked_at_idx")
+    op.execute("ALTER TABLE upstream DROP COLUMN breaker_at, DROP COLUMN breaker_users_at, DROP COLUMN breaker_users")
     op.execute("ALTER TABLE quotas DROP COLUMN alert_percents")
     op.execute("ALTER TABLE teams DROP COLUMN alert_url, DROP COLUMN alert_shape, DROP COLUMN alert_user_id")
     op.execute(

@@ -23,6 +23,9 @@ async def test_a_team_is_answered_whole(office: Office) -> None:
         "external_id": "cc-1",
         "archived_at": None,
         "created_at": "2026-05-04T12:00:00Z",
+        "alert_url": None,
+        "alert_shape": None,
+        "alert_user_id": None,
     }
 
 

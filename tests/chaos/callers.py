@@ -327,6 +327,8 @@ class Admin:
         user = (await self._do("POST", "/v1/users", name=f"user {self._turn}", team_id=team, role="member"))["id"]
         await self._do("PATCH", f"/v1/users/{user}", role="lead")
         key = (await self._do("POST", "/v1/keys", name="key", user_id=user))["id"]
+        freeze = (await self._do("POST", "/v1/freeze", scope="user", scope_id=user, note="a test"))["id"]
+        await self._do("DELETE", f"/v1/freezes/{freeze}")
         await self._do("PATCH", f"/v1/keys/{key}", name="other")
         other = (await self._do("POST", f"/v1/keys/{key}/rotate", grace_seconds=0))["id"]
         await self._do("DELETE", f"/v1/keys/{other}")

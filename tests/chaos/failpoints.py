@@ -76,6 +76,7 @@ FAILPOINTS: Final[dict[str, str]] = {
     "commit app.deliveries.routes:get_webhook_secret": "a secret, made when it is first asked for",
     "commit app.deliveries.routes:rotate_webhook_secret": "another secret",
     "commit app.deliveries.routes:redeliver": "once more",
+    "commit app.jobs.alerts:Alerts.tell": "a share of a quota was reached: marked, and its team told",
     "commit app.jobs.unknown.recover:ask_again": "after a restore: fal let go of what may have been sent again",
     # Strays.
     "commit app.jobs.at_fal.strays:Strays._turn": "the lease on a stray",
@@ -88,6 +89,8 @@ FAILPOINTS: Final[dict[str, str]] = {
     "answer (admin)": "an admin is told what was made or changed",
     "commit app.accounts.routes.teams:create_team": "a team",
     "commit app.accounts.routes.teams:change_team": "a team renamed or archived",
+    "commit app.accounts.routes.freezes:create_freeze": "nobody of these may ask for a job",
+    "commit app.accounts.routes.freezes:lift_freeze": "they may again",
     "commit app.accounts.routes.users:create_user": "a user",
     "commit app.accounts.routes.users:change_user": "a user's role, team or end",
     "commit app.accounts.routes.keys:create_key": "a key",

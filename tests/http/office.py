@@ -50,9 +50,12 @@ class Office:
     async def make(self, operation: str) -> str:
         """Something new of Mia's for this operation to reach for; its id."""
         match operation.partition("_")[2]:
-            case "quota":
+            case "quota" | "freeze" as kind:
                 fresh = await self.gateway.make_person(team_id=self.mia.team_id)
-                return await self.gateway.set_quota(1, scope="user", scope_id=fresh.user_id)
+                scope = {"scope": "user", "scope_id": fresh.user_id}
+                quota = {"metric": "usd", "window": "day", "maximum": 1}
+                path, body = ("/v1/quotas", quota) if kind == "quota" else ("/v1/freeze", {"note": "x"})
+                return str((await self.gateway.admin("POST", path, **scope, **body))["id"])
             case "price":
                 return str((await self.gateway.admin("POST", "/v1/prices", **self.price()))["id"])
             case "team":

@@ -85,7 +85,8 @@ async def test_a_quota_is_made_read_changed_and_deleted(gateway: Gateway, ann: P
     quota = made.json()
     assert made.status_code == 201
     (await schema_of(gateway, "QuotaShown")).validate(quota)
-    assert quota == {**body, "id": quota["id"], "maximum": "10.00", "created_at": quota["created_at"]}
+    more = {"alert_percents": [50, 80, 100], "created_at": quota["created_at"]}
+    assert quota == {**body, "id": quota["id"], "maximum": "10.00", **more}
     path = f"/v1/quotas/{quota['id']}"
     changed = await gateway.client.patch(path, json={"maximum": 12}, headers=ADMIN)
     assert (changed.status_code, changed.json()) == (200, quota | {"maximum": "12.00"})

@@ -87,6 +87,12 @@ TABLE: dict[str, Line] = {
     "change_key": Line(OWNS_KEY, lambda _: {"name": "x"}),
     "revoke_key": Line(tuple(204 if status == 200 else status for status in OWNS_KEY)),
     "rotate_key": Line(OWNS_KEY, lambda _: {}),
+    "create_freeze": Line(
+        (403, 403, 201, 422, 403, 403, 201, 201),
+        lambda office: {"scope": "user", "scope_id": office.fresh.user_id, "note": "x"},
+    ),
+    "list_freezes": Line(everyone(200)),
+    "lift_freeze": Line((403, 403, 403, 404, 403, 403, 204, 204)),  # an admin has made it
     "list_audit_log": Line(admins(200)),
     "get_spend_report": Line(everyone(200)),
     "get_refusals_report": Line(everyone(200)),
@@ -107,7 +113,9 @@ async def test_each_role_may_what_its_line_says(gateway: Gateway, office: Office
     line = TABLE[operation]
     for who, status in zip((*WHO, NOBODY), (*line.answers, line.nobody), strict=True):
         office.fresh = (
-            await gateway.make_person(team_id=office.mia.team_id) if operation == "create_quota" else office.mia
+            await gateway.make_person(team_id=office.mia.team_id)
+            if operation in {"create_quota", "create_freeze"}
+            else office.mia
         )
         path = await fill(office, operation, template)
         answer = await office.call(who, method, path, line.body(office))

@@ -31,6 +31,7 @@ from app.fal import (
     Succeeded,
 )
 from app.ids import show
+from app.jobs.at_fal.breaker import Limits
 from app.jobs.at_fal.claims import ToSend, claim_queued
 from app.jobs.at_fal.moves import Moves
 from app.jobs.ends.causes import error_json
@@ -256,7 +257,7 @@ class House:
         await self.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at IS NOT NULL")
         await self.execute("UPDATE attempts SET stray_check_at = now() WHERE stray_check_at IS NOT NULL")
 
-    async def claim(self, most: int = 100) -> list[ToSend]:
+    async def claim(self, most: int = 100, *, limits: Limits | None = None) -> list[ToSend]:
         """Take what is queued, as the dispatcher does."""
         claimed, _ = await claim_queued(
             self.wiring.db,
@@ -266,6 +267,7 @@ class House:
             most_bytes=10**9,
             start_seconds=3600,
             now=self.wiring.clock(),
+            limits=limits,
         )
         return claimed
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -29,6 +30,7 @@ from app.fal import Completed, InProgress, LogLine, Succeeded
 from app.files import stored as files
 from app.files.owners import Owner
 from app.ids import new_id
+from app.jobs.at_fal.breaker import Limits
 from app.jobs.ends.cancel import cancel_job
 from app.jobs.ends.ended import fold_ended
 from app.jobs.ends.overdue import end_overdue
@@ -338,8 +340,11 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await check_files_and_videos(big)
     await check_figures(big)
 
+    await check_alerts(big)
+
     # Loops
     house.fal.submit_outcome = None
+    await check_brakes(big)
     await big.check("dispatch: claim, send, store", house.send, most=6_000)
     house.fal.status_outcome = InProgress((LogLine("step 1", "INFO", "USER", None),))
     await house.execute("UPDATE jobs SET next_check_at = now() WHERE next_check_at < now() + interval '30 seconds'")
@@ -367,6 +372,33 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await big.check("lost answers: claim", lambda: claim_endpoints(house.db, every_seconds=60), most=6_000)
     await big.check("lost answers: suspects", lambda: read_suspects(house.db, TEXT), most=6_000)
     assert not big.faults, "\n\n".join(big.faults)
+
+
+async def check_alerts(big: Watched) -> None:
+    house, ann = big.house, big.who
+    await house.execute("UPDATE teams SET alert_url = 'https://h', alert_shape = 'slack', alert_user_id = id")
+    await house.quota(10, "jobs", "day", scope="user", scope_id=id_of("user", ann.user_id))
+    while await house.value("SELECT count(*) FROM jobs WHERE user_id = $1", ann.user_id) < 5:
+        await house.submit(ann)
+    await house.submit(ann)
+    await big.check("alerts: every window in force, one to tell of", house.rooms.alerts.tell)
+    assert await house.value("SELECT count(*) FROM deliveries WHERE type = 'quota.alert'") == 1
+
+
+async def check_brakes(big: Watched) -> None:
+    """A breaker, and then a freeze of all who wait but one."""
+    house = big.house
+    limits = Limits(Decimal(10**6), Decimal("1000.00"))
+    await big.check("dispatch with a breaker: claim", partial(house.claim, 1, limits=limits), most=6_000)
+    await house.execute(
+        "INSERT INTO freezes (id, scope, scope_id, note, by, by_role, created_at)"
+        " SELECT gen_random_uuid(), 'user', replace(id::text, '-', ''), 'x', 'x', 'admin', now() FROM users"
+        " WHERE id <> $1 LIMIT 200",
+        big.who.user_id,
+    )
+    await big.check("dispatch while 200 users are frozen: claim", partial(house.claim, 1), most=6_000)
+    await big.check("submit while 200 users are frozen", lambda: house.submit(big.who), most=300)
+    await house.execute("DELETE FROM freezes")
 
 
 async def check_forgetting(big: Watched) -> None:

@@ -4,8 +4,8 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from app.accounts.routes import audit_log, keys, teams, users
+from app.accounts.routes import audit_log, freezes, keys, teams, users
 
 router: Final = APIRouter()
-for room in (teams, users, keys, audit_log):
+for room in (teams, users, keys, freezes, audit_log):
     router.include_router(room.router)

@@ -1,4 +1,4 @@
-"""`/v1/teams`: admins make and change them, finance reads them."""
+"""`/v1/teams`: admins make and change them, finance reads them, leads say where the alerts of theirs go."""
 
 from typing import Annotated, Final
 
@@ -31,12 +31,12 @@ async def create_team(body: TeamBody, actor: Admin, wired: Wired) -> Team:
 @router.get("/v1/teams", operation_id="list_teams", responses=responses(401, 403, 422, 503))
 async def list_teams(
     query: Annotated[TeamQuery, Query()],
-    _: Annotated[Actor, Depends(require_role("finance", "admin"))],
+    actor: Annotated[Actor, Depends(require_role("finance", "admin"))],
     wired: Wired,
 ) -> Page[Team]:
     """List the teams."""
     async with wired.db.reading() as tx:
-        return await teams.list_teams(tx, query)
+        return await teams.list_teams(tx, query, actor=actor)
 
 
 @router.patch(
@@ -47,10 +47,10 @@ async def list_teams(
 async def change_team(
     team_id: Annotated[str, Path(alias="id", examples=["team_0190f5c4a8b07d3e9b1f2a3c4d5e6f70"])],
     patch: TeamPatch,
-    actor: Admin,
+    actor: Annotated[Actor, Depends(require_role("lead", "admin"))],
     wired: Wired,
 ) -> Team:
-    """Change a team, archive it or bring it back."""
+    """Change a team, archive it or bring it back; a lead says where the alerts of its own team go."""
     found = found_id("team", team_id)
     async with wired.db.begin() as tx:
-        return await teams.change_team(tx, found, patch, actor=actor, now=wired.clock())
+        return await teams.change_team(tx, found, patch, actor=actor, settings=wired.settings, now=wired.clock())

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from app.accounts.frozen import ALL_FROZEN, FROZEN_IDS
 from app.db import CommitUnknown, Database
 from app.fal import RequestRef
+from app.jobs.at_fal.breaker import Limits
 from app.jobs.at_fal.release import RELEASE_LOCK, choose, take_turns
 
 LONGEST_INTERVAL_SECONDS: Final = 15.0
@@ -56,9 +58,11 @@ class Followed(Claimed):
 
 # What its caller no longer waits for is never sent, as after an outage: it ends as soon as it is found (`overdue`).
 _STILL_WAITED_FOR: Final = "(start_by IS NULL OR start_by >= $6)"
+# Nor, for now, what is asked for by somebody who is frozen.
+_NOT_FROZEN: Final = f"NOT {ALL_FROZEN} AND NOT ARRAY[team_id, user_id, key_id] && {FROZEN_IDS}"
 _OLDEST_DUE: Final = f"""
     SELECT id, next_check_at AS place FROM jobs WHERE status = 'queued' AND next_check_at <= now()
-      AND {_STILL_WAITED_FOR}
+      AND {_STILL_WAITED_FOR} AND {_NOT_FROZEN}
     ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED"""  # noqa: S608  ours
 _PICKED: Final = f"""
     SELECT j.id, p.place FROM unnest($1::uuid[]) WITH ORDINALITY AS p (id, place) JOIN jobs j ON j.id = p.id
@@ -127,10 +131,12 @@ async def claim_queued(
     start_seconds: int,
     now: datetime,
     concurrency: int | None = None,
+    limits: Limits | None = None,
 ) -> tuple[list[ToSend], float | None]:
     """Take jobs to send: `submitting`, with their attempts' rows.
 
-    Oldest due first; with `concurrency` as many as fal has free slots, by the rule of `release`.
+    Oldest due first; with `concurrency` as many as fal has free slots, and with `limits` as many as the breaker lets
+    go, by the rule of `release`.
 
     Each is sent with a start deadline of `start_seconds`, or of what is left at `now` of the one its caller asked for.
 
@@ -138,14 +144,15 @@ async def claim_queued(
     were: then none may be sent.
     """
     given = lease_seconds, fal_key_id, most_bytes, start_seconds, now
+    takes_any = concurrency is None and limits is None
     claimed: list[ToSend] = []
     before_commit: float | None = None
     try:
-        async with db.begin_plain(first="" if concurrency is None else f"SELECT {RELEASE_LOCK}") as plain:
-            if concurrency is None:
+        async with db.begin_plain(first="" if takes_any else f"SELECT {RELEASE_LOCK}") as plain:
+            if takes_any:
                 rows = await plain.fetch(_CLAIM_OLDEST_DUE, most, *given)
             else:
-                picked = await choose(plain, most, concurrency=concurrency)
+                picked = await choose(plain, most, concurrency=concurrency, limits=limits)
                 rows = await plain.fetch(_CLAIM_PICKED, picked, *given) if picked else []
                 taken = {row["id"] for row in rows}
                 if taken:

@@ -13,6 +13,7 @@ from app import logs
 from app.db import is_database_away
 from app.fal import Accepted, NotSent, Refused, RefusedUs, SubmitOutcome, Unknown
 from app.ids import show
+from app.jobs.at_fal.breaker import limits_of
 from app.jobs.at_fal.claims import ToSend, claim_queued
 from app.jobs.at_fal.moves import Moves
 from app.jobs.at_fal.ramp import Ramp
@@ -52,6 +53,7 @@ class Dispatcher:
         self._upstream = upstream
         self._ramp = Ramp(SENDING_AT_ONCE)
         self._lease_seconds = lease_seconds(wiring)
+        self._limits = limits_of(wiring.settings)
         self._input_bytes = 0
         self.loop = Loop("dispatch", self._turn, places=SENDING_AT_ONCE)
 
@@ -85,6 +87,7 @@ class Dispatcher:
             start_seconds=self._wiring.settings.start_seconds,
             now=self._wiring.clock(),
             concurrency=self._wiring.settings.fal_concurrency,
+            limits=self._limits,
         )
         if before_commit is None:
             for job in claimed:

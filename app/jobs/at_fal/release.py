@@ -13,11 +13,13 @@ left, for it has then as few in flight as everybody else, and older jobs.
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
+from app.accounts.frozen import ALL_FROZEN, FROZEN_IDS
 from app.db import Lock, Plain
+from app.jobs.at_fal.breaker import Limits, read_breaker
 
 RELEASE_LOCK: Final = f"pg_advisory_xact_lock({Lock.RELEASE})"
 """Whoever decides on the slots holds it until that is committed, so that two replicas do not both give the last one.
@@ -25,6 +27,7 @@ RELEASE_LOCK: Final = f"pg_advisory_xact_lock({Lock.RELEASE})"
 Take it with BEGIN: a statement's snapshot is older than the locks that it waits for.
 """
 
+_ENDLESS: Final = 1_000_000_000
 IN_FLIGHT: Final = "status IN ('submitting', 'submitted', 'running', 'unconfirmed') AND status <> 'unconfirmed'"
 """The jobs that take a slot, written so that jobs_tracked_idx serves."""
 
@@ -54,7 +57,9 @@ WITH RECURSIVE flying AS MATERIALIZED (
     SELECT team_id, user_id, count(*)::int AS n FROM jobs WHERE {IN_FLIGHT} GROUP BY team_id, user_id
 ), room AS MATERIALIZED (
     SELECT least($1::int, $2::int - coalesce(sum(n), 0)::int) AS slots FROM flying
-), line AS ({sql_lines("(SELECT slots FROM room) > 0")}
+), frozen AS MATERIALIZED (
+    SELECT {FROZEN_IDS} AS ids
+), line AS ({sql_lines(f"(SELECT slots FROM room) > 0 AND NOT {ALL_FROZEN}")}
 )
 SELECT team_id, user_id, n AS in_flight, 0::bigint AS team_turn, 0::bigint AS user_turn, '{{}}'::uuid[] AS waiting
 FROM flying
@@ -62,8 +67,9 @@ UNION ALL
 SELECT team_id, user_id, 0, {_sql_turn("l.team_id")}, {_sql_turn("l.user_id")}, ARRAY(
     SELECT j.id FROM jobs j
     WHERE j.status = 'queued' AND j.team_id = l.team_id AND j.user_id = l.user_id AND j.next_check_at <= now()
+      AND j.key_id <> ALL (f.ids)
     ORDER BY j.id LIMIT (SELECT slots FROM room))
-FROM line l
+FROM line l, frozen f WHERE NOT ARRAY[l.team_id, l.user_id] && f.ids
 """  # noqa: S608  ours
 
 
@@ -92,10 +98,21 @@ class Line:
     waiting: Sequence[UUID] = ()
 
 
-async def choose(plain: Plain, most: int, *, concurrency: int) -> list[UUID]:
-    """The jobs to send now: at most `most`, and no more than fal has free slots. RELEASE_LOCK must be held."""
-    lines = [Line(**row) for row in await plain.fetch(_LINES, most, concurrency)]
-    return pick(lines, min(most, concurrency - sum(line.in_flight for line in lines)))
+async def choose(plain: Plain, most: int, *, concurrency: int | None, limits: Limits | None = None) -> Sequence[UUID]:
+    """The jobs to send now: at most `most`, no more than fal has free slots, and not dearer than the breaker's limits.
+
+    RELEASE_LOCK must be held.
+    """
+    slots_in_all = _ENDLESS if concurrency is None else concurrency
+    lines = [Line(**row) for row in await plain.fetch(_LINES, most, slots_in_all)]
+    slots = min(most, slots_in_all - sum(line.in_flight for line in lines))
+    if limits is None:
+        return pick(lines, slots)
+    breaker = await read_breaker(plain, limits, [job_id for line in lines for job_id in line.waiting])
+    fitting = [replace(line, waiting=breaker.of_user(line.user_id, line.waiting)) for line in lines]
+    chosen = breaker.of_all(pick(fitting, slots))
+    await breaker.note(plain)
+    return chosen
 
 
 async def take_turns(plain: Plain, job_ids: Sequence[UUID]) -> None:

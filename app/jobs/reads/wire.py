@@ -177,6 +177,16 @@ class BlockingQuota(BaseModel):
     window_ends_at: datetime | None
 
 
+class BlockingFreeze(BaseModel):
+    """A freeze that covers you."""
+
+    id: str
+    scope: str
+    note: str
+    by: str
+    created_at: datetime
+
+
 class Estimate(BaseModel):
     """What a job would cost, and whether it would be accepted now."""
 
@@ -184,3 +194,6 @@ class Estimate(BaseModel):
     quoted_usd: Amount
     allowed: bool
     quotas: list[BlockingQuota] = Field(description="Those that would block.")
+    freezes: list[BlockingFreeze] = Field(
+        default_factory=list, description="Those that cover you; left out when none does."
+    )

@@ -6,7 +6,7 @@ from typing import Any, Final
 from app.catalogue.registry import Catalogue
 from app.http import Page
 from app.jobs.reads.log_reading import LogEntry
-from app.jobs.reads.wire import BlockingQuota, Estimate, Job
+from app.jobs.reads.wire import BlockingFreeze, BlockingQuota, Estimate, Job
 from app.jobs.states import STATUSES
 from app.jobs.submits.request import DEFAULT_MODEL, LONGEST_WAIT_SECONDS, body_type
 
@@ -164,7 +164,7 @@ def answers_job(descriptions: Mapping[int, str]) -> Answers:
 def complete(openapi: dict[str, Any], catalogue: Catalogue) -> None:
     """Fill in the bodies of each category's routes from the catalogue, and the schemas they name."""
     schemas = openapi["components"]["schemas"]
-    for model in (Job, Estimate, BlockingQuota):
+    for model in (Job, Estimate, BlockingQuota, BlockingFreeze):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema

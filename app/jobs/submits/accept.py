@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import to_json
 
+from app.accounts.frozen import frozen_by
 from app.accounts.last_used import LastUsed
 from app.db import Plain
 from app.ids import new_id
@@ -115,6 +116,8 @@ class Acceptance:
                 self.repeats.append(index)
                 continue
             outcome = quote(submission, row, prices, now=self.now)
+            if isinstance(outcome, Quoted) and row["freezes"] is not None:
+                outcome = frozen_by(row["freezes"])
             if isinstance(outcome, Quoted):
                 quoted[index] = outcome
                 if submission.idempotency_key is not None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from app.accounts.frozen import read_freezes
 from app.jobs.submits.quotes import Replayed, find_callers, quote, read_prices
 from app.jobs.submits.request import Submission
 from app.ledger.holds import Amounts, show_blocking
@@ -15,7 +16,10 @@ from app.wiring import Wiring
 
 
 async def estimate(wiring: Wiring, submission: Submission) -> dict[str, Any]:
-    """`{seconds, quoted_usd, allowed, quotas}`. Raises KeyUnknown or ModelUnpriced, as the submit would."""
+    """`{seconds, quoted_usd, allowed, quotas}`, and `freezes` of whoever is frozen.
+
+    Raises KeyUnknown or ModelUnpriced, as the submit would.
+    """
     now = wiring.clock()
     submission = replace(submission, idempotency_key=None)  # what a job would cost, whether it is there already or not
     async with wiring.db.plain() as plain:
@@ -32,14 +36,14 @@ async def estimate(wiring: Wiring, submission: Submission) -> dict[str, Any]:
             asked = quoted.amounts.of(applied.quota.metric)
             if usage.used + usage.held + asked > applied.quota.maximum:
                 blocking.append(show_blocking(applied, quoted.amounts, used=usage.used, held=usage.held))
-    return _show(quoted.amounts, blocking)
+    return _show(quoted.amounts, blocking, read_freezes(row["freezes"]))
 
 
-def _show(amounts: Amounts, blocking: list[dict[str, Any]]) -> dict[str, Any]:
+def _show(amounts: Amounts, blocking: list[dict[str, Any]], freezes: list[dict[str, Any]]) -> dict[str, Any]:
     seconds: Decimal = amounts.seconds
     return {
         "seconds": int(seconds) if seconds == int(seconds) else float(seconds),
         "quoted_usd": decimal_text(amounts.usd),
-        "allowed": not blocking,
+        "allowed": not blocking and not freezes,
         "quotas": blocking,
-    }
+    } | ({"freezes": freezes} if freezes else {})

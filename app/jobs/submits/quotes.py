@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.accounts.callers import CALLER_FROM, KeyUnknown, sql_caller, sql_live
+from app.accounts.frozen import sql_freezes
 from app.catalogue.prices import Price, price_of
 from app.db import Plain
 from app.jobs.submits.request import Submission
@@ -17,7 +18,7 @@ from app.ledger.quotas import Holder
 from app.problems import Problem
 
 _CALLERS: Final = f"""
-SELECT c.*, i.job_id, i.fingerprint,
+SELECT c.*, i.job_id, i.fingerprint, {sql_freezes("c.team_id", "c.user_id", "c.key_id")} AS freezes,
        CASE WHEN r.n = 1 THEN (
            SELECT json_agg(json_build_array(p.id, p.endpoint, p."when", p.base_seconds::text, p.base_usd::text,
                                             p.usd_per_second::text, p.starts_at))::text
