@@ -16,6 +16,7 @@ from app.sandbox.faults import Fault
 from app.sandbox.images import size_of, sniff_size
 from app.sandbox.jobs import ENDED, QUEUED, Job, abbreviate
 from app.sandbox.outbox import Outbox
+from app.sandbox.pricing import PriceList
 from app.sandbox.scripts import plan_for
 from app.sandbox.signing import KeySet
 from app.sandbox.slots import Slots
@@ -48,6 +49,7 @@ class Box:
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         self.account = Account()
+        self.prices = PriceList()
         self.keys = KeySet()
         self.outbox = Outbox()
         self.uploads = Uploads()
