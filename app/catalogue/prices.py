@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.catalogue.registry import Catalogue
 from app.db import MOMENT, MONEY, Tx, metadata
 from app.ids import new_id
-from app.money import NANO
+from app.money import NANO, decimal_text
 from app.problems import Problem
 
 prices = Table(
@@ -72,6 +72,13 @@ class Price:
     def is_for(self, given: Mapping[str, Any]) -> bool:
         """Whether the input has every value that `when` names."""
         return all(name in given and given[name] == value for name, value in self.when.items())
+
+    def in_words(self) -> str:
+        """`1.40 for 5 s and then 0.28 a second`."""
+        further = f"{decimal_text(self.usd_per_second)} a second"
+        if not self.base_seconds and not self.base_usd:
+            return further
+        return f"{decimal_text(self.base_usd)} for {self.base_seconds.normalize():f} s and then {further}"
 
 
 def price_of(rows: Iterable[Price], *, endpoint: str, given: Mapping[str, Any], now: datetime) -> Price:
