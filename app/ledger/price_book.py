@@ -1,5 +1,6 @@
 """Keeping prices: rows are added ahead of time, never edited, and deleted only before they start."""
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from app.accounts.listing import newest
 from app.catalogue.endpoint import Endpoint
 from app.catalogue.prices import Price, prices
 from app.catalogue.registry import Catalogue
-from app.db import Tx, rows_as_dicts
+from app.db import Tx
 from app.http import Page
 from app.ids import new_id, parse, show
 from app.ledger.shapes import Model, PriceBody, PriceNow, PriceQuery, PriceRow, PriceShown
@@ -100,18 +101,12 @@ def _shown(now: datetime, *, endpoint: str | None = None, price_id: UUID | None 
 
 
 async def find_prices(tx: Tx, *, at: datetime, endpoint: str | None = None) -> list[Price]:
-    """The prices in force at a moment: the newest of each endpoint and `when`, by when they start."""
-    statement = (
-        select(prices)
-        .where(prices.c.starts_at <= at)
-        .distinct(prices.c.endpoint, prices.c.when)
-        .order_by(prices.c.endpoint, prices.c.when, prices.c.starts_at.desc())
-    )
-    if endpoint is not None:
-        statement = statement.where(prices.c.endpoint == endpoint)
-    rows = rows_as_dicts(await tx.execute(statement))
-    made = [Price(**{name: value for name, value in row.items() if name != "created_at"}) for row in rows]
-    return sorted(made, key=lambda price: price.starts_at)
+    """The prices in force at a moment: the newest of each endpoint and `when`, by when they started."""
+    statement = _shown(at, endpoint=endpoint)
+    columns = statement.selected_columns
+    found = await tx.execute(statement.where(columns.state == "current").order_by(columns.starts_at, columns.id))
+    names = [field.name for field in fields(Price)]
+    return [Price(**{name: row[name] for name in names}) for row in found.mappings()]
 
 
 async def list_models(tx: Tx, catalogue: Catalogue, *, now: datetime) -> list[Model]:

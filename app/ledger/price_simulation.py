@@ -96,7 +96,13 @@ async def simulate_price(db: Database, body: SimulationBody, *, catalogue: Catal
     """Raises InvalidInput: no such endpoint or input field, or more jobs than can be looked at in the time there is."""
     endpoint = require_priceable(body, catalogue)
     new = Price(
-        **{**body.model_dump(exclude={"days"}), "id": new_id(now), "starts_at": max(body.starts_at or now, now)}
+        id=new_id(now),
+        endpoint=endpoint.id,
+        when=body.when,
+        base_seconds=body.base_seconds,
+        base_usd=body.base_usd,
+        usd_per_second=body.usd_per_second,
+        starts_at=max(body.starts_at or now, now),
     )
     since = now - timedelta(days=body.days)
     async with db.reading() as tx:
@@ -105,7 +111,7 @@ async def simulate_price(db: Database, body: SimulationBody, *, catalogue: Catal
     pairs = sorted({pair for price in (new, *others) for pair in _pairs(price)})
     try:
         async with db.begin_plain() as plain:
-            await plain.execute(f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{_SECONDS}s'")
+            await plain.execute(f"SET LOCAL statement_timeout = '{_SECONDS}s'")
             groups = await _read_groups(plain, endpoint, pairs, since=since, until=now)
     except asyncpg.QueryCanceledError:
         fault = f"these days hold more jobs than can be looked at within {_SECONDS} seconds: ask for fewer"
@@ -124,7 +130,7 @@ def _sql_groups(pairs: int) -> str:
         for first in range(4, 4 + 3 * pairs, 3)
     )
     return f"""
-SELECT g.*, t.name AS team, p."when"
+SELECT g.*, t.name AS team, p."when"::text AS "when"
 FROM (
     SELECT j.team_id, j.seconds, CASE WHEN j.payload_erased_at IS NOT NULL THEN j.price_id END AS price_id,
            CASE WHEN j.payload_erased_at IS NULL THEN ARRAY[{answers}]::bool[] END AS answers,
