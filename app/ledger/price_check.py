@@ -8,9 +8,9 @@ second cost just that.
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from app.catalogue.endpoint import Endpoint
 from app.catalogue.prices import Price
@@ -18,11 +18,10 @@ from app.catalogue.registry import Catalogue
 from app.db import Database
 from app.fal import Platform, Trouble, UnitPrice
 from app.ledger.price_book import find_prices, price_now
-from app.ledger.shapes import PriceBody, PriceNow
-from app.money import ZERO, Amount
+from app.ledger.price_shapes import FalPrice, PriceCompared, PriceProposed, Verdict
+from app.ledger.shapes import PriceBody
+from app.money import ZERO
 from app.problems import Problem
-
-Verdict = Literal["agrees", "differs", "not_comparable", "not_listed"]
 
 _SECONDS: Final = {"second", "seconds"}
 _REFUSALS: Final = {401, 402, 403}
@@ -39,38 +38,6 @@ class PricesAway(Problem):
     """
 
     status = 503
-
-
-class FalPrice(BaseModel):
-    """What fal's price list says of an endpoint. `unit` is fal's own word."""
-
-    unit_price: str = Field(examples=["0.28"])
-    unit: str
-    currency: str
-
-
-class PriceProposed(BaseModel):
-    """A body for `POST /v1/prices` that would charge what fal says, from the moment that it is sent."""
-
-    endpoint: str
-    when: dict[str, Any]
-    base_seconds: Amount
-    base_usd: Amount
-    usd_per_second: Amount
-
-
-class PriceCompared(BaseModel):
-    """An endpoint of the catalogue: our prices in force, what fal says, and whether they are the same."""
-
-    endpoint: str
-    model: str
-    ours: list[PriceNow]
-    fal: FalPrice | None = Field(description="Null: fal's price list does not name this endpoint.")
-    verdict: Verdict
-    detail: str
-    proposal: PriceProposed | None = Field(
-        description="Nobody applies it: send it to `POST /v1/prices`, if fal's own page says the same."
-    )
 
 
 async def check_prices(db: Database, platform: Platform, catalogue: Catalogue, *, now: datetime) -> list[PriceCompared]:
@@ -120,8 +87,9 @@ def _verdict(ours: Sequence[Price], told: UnitPrice | None) -> tuple[Verdict, st
         return "agrees", f"fal's {usd} a second agrees{others}."
     if not ours:
         return "differs", f"fal asks {usd} a second; no price of ours is in force, so every job is refused."
-    charged = " or ".join(price.in_words() for price in ours)
-    return "differs", f"fal asks {usd} a second, where ours are {charged}; {_DISCOUNT}."
+    charged = " or ".join(dict.fromkeys(price.in_words() for price in ours))
+    several = "" if len(ours) == 1 else f"; nobody can say which of the {len(ours)} it is for, so none is proposed"
+    return "differs", f"fal asks {usd} a second, where ours are {charged}; {_DISCOUNT}{several}."
 
 
 def _is_the_same(price: Price, usd_per_second: Decimal) -> bool:

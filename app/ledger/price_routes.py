@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends
 from app.accounts.access import require_role
 from app.accounts.callers import Actor
 from app.http import JsonRoute, Page
-from app.ledger.price_check import PriceCompared, check_prices
-from app.ledger.price_simulation import Simulation, SimulationBody, simulate_price
+from app.ledger.price_check import check_prices
+from app.ledger.price_shapes import PriceCompared, Simulation, SimulationBody
+from app.ledger.price_simulation import simulate_price
 from app.problems import responses
 from app.wiring import Wired
 

@@ -1,95 +1,95 @@
 """What the jobs of the last days would have cost under a price that is not in the book.
 
 The basis is what was charged: jobs that succeeded and were charged, by when they ended, at their quotes and the quotes'
-seconds. A job is counted when its input, as it was normalised and kept, is one that the new price would be for, among
-the prices in force when it starts. Of a job whose input was erased, the price row that it was quoted at tells what it
-can; what that leaves open is unknown.
+seconds. A job is counted when the new price would be for its input, among the prices in force when it starts. What the
+input was, the price that the job was quoted at often tells by its `when`; where it does not, the input is looked at, as
+it was normalised and kept; and where that has been erased, nobody can say.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from itertools import count
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
-from pydantic import BaseModel, Field
 from pydantic_core import to_json
+from sqlalchemy import select
 
 from app.catalogue.endpoint import Endpoint
-from app.catalogue.prices import Price
+from app.catalogue.prices import Price, prices
 from app.catalogue.registry import Catalogue
 from app.db import Database, Plain
-from app.ids import TeamId, new_id
+from app.ids import new_id
 from app.ledger.price_book import find_prices, require_priceable
-from app.ledger.shapes import PriceBody
-from app.money import ZERO, Amount
+from app.ledger.price_shapes import Simulation, SimulationBody, TeamSimulated
+from app.money import ZERO
 from app.problems import InvalidInput
 
 _SECONDS: Final = 20
-_USUAL_DAYS: Final = 30
 
 Pair = tuple[str, str]
 """A field of the input, and a value, as JSON text, that some price is for."""
 
+Answers = Mapping[Pair, bool | None]
+"""Whether an input has that value; None where that cannot be told."""
 
-class SimulationBody(PriceBody):
-    """A price as for `POST /v1/prices`, which is not written down; `starts_at` may lie in the past."""
-
-    days: Annotated[int, Field(ge=1, le=366, description="Look at the jobs that ended in so many days until now.")] = (
-        _USUAL_DAYS
-    )
-
-
-class Simulated(BaseModel):
-    """Jobs that the price would be for: how many, what they were charged, and what they would have been."""
-
-    jobs: int
-    quoted_usd: Amount
-    simulated_usd: Amount
-    difference_usd: Amount
-
-
-class TeamSimulated(Simulated):
-    """The same of one team."""
-
-    team_id: TeamId
-    team: str
-
-
-class Simulation(Simulated):
-    """The figures of all teams, those with the highest charges first, and what they leave out."""
-
-    since: datetime
-    until: datetime
-    unknown_jobs: int = Field(description="Charged jobs whose input was erased, so that nobody can say.")
-    unpriced_jobs: int = Field(
-        description="Charged jobs whose input two prices would be for, which is none: their like would be refused."
-    )
-    by_team: list[TeamSimulated]
+Fate = Literal["priced", "unpriced", "another's", "unknown"]
+"""What becomes of a job: the new price is for it; and so is another; it is not; or nobody can say."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Charged jobs that are alike: of a team, of so many seconds, with the same answers.
-
-    `answers`: of each pair whether the input has that value; None where that cannot be told.
-    """
+    """Charged jobs that are alike: of a team, of so many seconds, and of one fate."""
 
     team_id: UUID
     team: str
     seconds: Decimal
-    answers: Mapping[Pair, bool | None]
+    fate: Fate
     jobs: int
     quoted_usd: Decimal
 
-    def fits(self, price: Price) -> bool | None:
-        """Whether the price is for these jobs."""
-        answers = [self.answers[pair] for pair in _pairs(price)]
-        return False if False in answers else None if None in answers else True
+
+class _Question:
+    """A new price among those in force: which values of an input decide whether it is the one."""
+
+    def __init__(self, new: Price, in_force: Sequence[Price]) -> None:
+        self.new = new
+        self._others = [price for price in in_force if set(_pairs(price.when)) != set(_pairs(new.when))]
+        self.values: dict[str, list[str]] = defaultdict(list)
+        for name, value in sorted({pair for price in (new, *self._others) for pair in _pairs(price.when)}):
+            self.values[name].append(value)
+
+    def fate(self, answers: Answers) -> Fate:
+        """Of a job of whose input this is known: exactly one price must be for it."""
+        fits = _fits(self.new, answers)
+        beside = [_fits(price, answers) for price in self._others]
+        if fits is False:
+            return "another's"
+        if fits and True in beside:
+            return "unpriced"
+        return "priced" if fits and None not in beside else "unknown"
+
+    def told_by(self, when: Mapping[str, Any]) -> Answers:
+        """What is known of an input by the price that it was quoted at."""
+        told = dict(_pairs(when))
+        return {
+            (name, value): told[name] == value if name in told else None
+            for name, possible in self.values.items()
+            for value in possible
+        }
+
+    def told_by_numbers(self, numbers: Sequence[int]) -> Answers:
+        """What is known by which of its values each field has, from 1; 0 is another."""
+        return {
+            (name, value): n == number
+            for (name, possible), number in zip(self.values.items(), numbers, strict=True)
+            for n, value in enumerate(possible, 1)
+        }
 
 
 async def simulate_price(db: Database, body: SimulationBody, *, catalogue: Catalogue, now: datetime) -> Simulation:
@@ -106,34 +106,47 @@ async def simulate_price(db: Database, body: SimulationBody, *, catalogue: Catal
     )
     since = now - timedelta(days=body.days)
     async with db.reading() as tx:
-        in_force = await find_prices(tx, at=new.starts_at, endpoint=endpoint.id)
-    others = [price for price in in_force if set(_pairs(price)) != set(_pairs(new))]
-    pairs = sorted({pair for price in (new, *others) for pair in _pairs(price)})
+        question = _Question(new, await find_prices(tx, at=new.starts_at, endpoint=endpoint.id))
+        rows = await tx.execute(select(prices.c.id, prices.c.when).where(prices.c.endpoint == endpoint.id))
+        told = {row.id: question.told_by(row.when) for row in rows}
     try:
         async with db.begin_plain() as plain:
             await plain.execute(f"SET LOCAL statement_timeout = '{_SECONDS}s'")
-            groups = await _read_groups(plain, endpoint, pairs, since=since, until=now)
+            groups = await _read_groups(plain, endpoint, question, told, since=since, until=now)
     except asyncpg.QueryCanceledError:
         fault = f"these days hold more jobs than can be looked at within {_SECONDS} seconds: ask for fewer"
         raise InvalidInput([{"pointer": "/days", "detail": fault}]) from None
-    return _sum_up(groups, new, others, since=since, until=now)
+    return _sum_up(groups, new, since=since, until=now)
 
 
-def _pairs(price: Price) -> list[Pair]:
-    return [(name, json.dumps(value)) for name, value in price.when.items()]
+def _pairs(when: Mapping[str, Any]) -> list[Pair]:
+    return [(name, json.dumps(value)) for name, value in when.items()]
 
 
-def _sql_groups(pairs: int) -> str:
-    """`$1` to `$3`: since, until, endpoint; then of each pair its field, that field's default and the value."""
-    answers = ", ".join(
-        f"coalesce((j.input -> ${first}::text)::jsonb, ${first + 1}::jsonb) = ${first + 2}::jsonb"
-        for first in range(4, 4 + 3 * pairs, 3)
-    )
+def _fits(price: Price, answers: Answers) -> bool | None:
+    known = [answers[pair] for pair in _pairs(price.when)]
+    return False if False in known else None if None in known else True
+
+
+def _sql_groups(values: Mapping[str, Sequence[str]]) -> str:
+    """`$1` to `$4`: since, until, endpoint, the prices by which a job's fate is known without a look at its input.
+
+    Then of each field its name, its default, and the values that it may have. `numbers` has for each field the number
+    of the value that the input has, from 1; 0 is another. NULL: not looked at, or erased.
+    """
+    given = count(5)
+    numbers = [
+        f"CASE coalesce((j.input -> ${next(given)}::text)::jsonb, ${next(given)}::jsonb) "
+        + " ".join(f"WHEN ${next(given)}::jsonb THEN {n}" for n in range(1, len(possible) + 1))
+        + " ELSE 0 END"
+        for possible in values.values()
+    ]
     return f"""
-SELECT g.*, t.name AS team, p."when"::text AS "when"
+SELECT g.*, t.name AS team
 FROM (
-    SELECT j.team_id, j.seconds, CASE WHEN j.payload_erased_at IS NOT NULL THEN j.price_id END AS price_id,
-           CASE WHEN j.payload_erased_at IS NULL THEN ARRAY[{answers}]::bool[] END AS answers,
+    SELECT j.team_id, j.seconds, j.price_id,
+           CASE WHEN j.payload_erased_at IS NULL AND j.price_id <> ALL($4)
+                THEN ARRAY[{", ".join(numbers)}]::int[] END AS numbers,
            count(*) AS jobs, sum(j.quoted_usd) AS quoted_usd
     FROM jobs j
     WHERE j.finished_at >= $1 AND j.finished_at < $2 AND j.endpoint = $3 AND j.status = 'succeeded'
@@ -141,21 +154,36 @@ FROM (
     GROUP BY 1, 2, 3, 4
 ) g
 JOIN teams t ON t.id = g.team_id
-LEFT JOIN prices p ON p.id = g.price_id
 """  # noqa: S608  ours
 
 
 async def _read_groups(
-    plain: Plain, endpoint: Endpoint, pairs: Sequence[Pair], *, since: datetime, until: datetime
+    plain: Plain,
+    endpoint: Endpoint,
+    question: _Question,
+    told: Mapping[UUID, Answers],
+    *,
+    since: datetime,
+    until: datetime,
 ) -> list[_Group]:
-    asked = [part for name, value in pairs for part in (name, _default(endpoint, name), value)]
-    rows = await plain.fetch(_sql_groups(len(pairs)), since, until, endpoint.id, *asked, timeout=_SECONDS + 5)
+    """`told`: what each price of the endpoint that there ever was tells of the inputs of jobs quoted at it."""
+    known = [price_id for price_id, answers in told.items() if question.fate(answers) != "unknown"]
+    asked = [part for name, possible in question.values.items() for part in (name, _default(endpoint, name), *possible)]
+    rows = await plain.fetch(
+        _sql_groups(question.values), since, until, endpoint.id, known, *asked, timeout=_SECONDS + 5
+    )
+
+    def answers_of(row: Any) -> Answers:
+        if row["numbers"] is not None:
+            return question.told_by_numbers(row["numbers"])
+        return told.get(row["price_id"]) or question.told_by({})
+
     return [
         _Group(
             team_id=row["team_id"],
             team=row["team"],
             seconds=row["seconds"],
-            answers=_answers(row, pairs),
+            fate=question.fate(answers_of(row)),
             jobs=row["jobs"],
             quoted_usd=row["quoted_usd"],
         )
@@ -169,38 +197,22 @@ def _default(endpoint: Endpoint, name: str) -> str | None:
     return None if field is None or field.is_required() else to_json(field.get_default()).decode()
 
 
-def _answers(row: Any, pairs: Sequence[Pair]) -> dict[Pair, bool | None]:
-    """Of an erased input the price that the job was quoted at tells the values that it was for."""
-    if row["answers"] is not None:
-        return dict(zip(pairs, row["answers"], strict=True))
-    told = json.loads(row["when"] or "{}")
-    return {(name, value): json.dumps(told[name]) == value if name in told else None for name, value in pairs}
-
-
-def _sum_up(
-    groups: Iterable[_Group], new: Price, others: Sequence[Price], *, since: datetime, until: datetime
-) -> Simulation:
-    counted: dict[UUID, list[_Group]] = defaultdict(list)
-    unknown = unpriced = 0
-    for group in groups:
-        fits, beside = group.fits(new), [group.fits(price) for price in others]
-        if fits and not any(beside) and None not in beside:
-            counted[group.team_id].append(group)
-        elif fits and any(beside):
-            unpriced += group.jobs
-        elif fits is not False:
-            unknown += group.jobs
+def _sum_up(groups: Sequence[_Group], new: Price, *, since: datetime, until: datetime) -> Simulation:
+    priced = [group for group in groups if group.fate == "priced"]
+    of_team: dict[tuple[UUID, str], list[_Group]] = defaultdict(list)
+    for group in priced:
+        of_team[group.team_id, group.team].append(group)
     by_team = [
-        TeamSimulated(team_id=team_id, team=of_team[0].team, **_figures(of_team, new))
-        for team_id, of_team in counted.items()
+        TeamSimulated(team_id=team_id, team=team, **_figures(theirs, new))
+        for (team_id, team), theirs in of_team.items()
     ]
     return Simulation(
         since=since,
         until=until,
-        unknown_jobs=unknown,
-        unpriced_jobs=unpriced,
+        unknown_jobs=sum(group.jobs for group in groups if group.fate == "unknown"),
+        unpriced_jobs=sum(group.jobs for group in groups if group.fate == "unpriced"),
         by_team=sorted(by_team, key=lambda team: (-team.quoted_usd, team.team)),
-        **_figures([group for of_team in counted.values() for group in of_team], new),
+        **_figures(priced, new),
     )
 
 

@@ -12,7 +12,8 @@ from app.accounts.callers import COMMAND_LINE
 from app.jobs.forgetting.forget import forget_jobs
 from app.ledger import price_simulation
 from app.ledger.price_book import create_price
-from app.ledger.price_simulation import Simulation, SimulationBody, simulate_price
+from app.ledger.price_shapes import Simulation, SimulationBody
+from app.ledger.price_simulation import simulate_price
 from app.ledger.shapes import PriceBody
 from app.problems import InvalidInput
 from tests.jobs.hand import TEXT
@@ -109,6 +110,19 @@ async def test_an_input_kept_before_a_field_existed_has_its_default(stocked: Hou
     assert (await simulate(stocked, when={"aspect_ratio": "16:9"})).jobs == 3
     assert (await simulate(stocked, when={"aspect_ratio": "9:16"})).jobs == 0
     assert (await simulate(stocked, when={"aspect_ratio": None})).jobs == 0
+
+
+async def test_the_price_that_a_job_was_quoted_at_tells_its_value_without_a_look(house: House) -> None:
+    who = await house.someone()
+    await house.execute("DELETE FROM prices WHERE endpoint = $1", TEXT)
+    for duration in ("5", "10"):
+        await add_price(house, when={"duration": duration})
+    await charge(house, who)
+    await charge(house, who, seconds=10)
+    house.clock.advance(minutes=1)
+    await house.execute("UPDATE jobs SET input = '{}'")
+    found = await simulate(house, when={"duration": "10"}, base_usd="3.00", base_seconds=10)
+    assert figures(found) == (1, "3.00", "3.00", "0.00")
 
 
 async def test_of_an_erased_input_the_price_it_was_quoted_at_tells_what_it_can(house: House) -> None:
