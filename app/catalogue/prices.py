@@ -64,6 +64,13 @@ class Price:
     usd_per_second: Decimal
     starts_at: datetime
 
+    def in_words(self) -> str:
+        """`1.40 for 5 s and then 0.28 a second`."""
+        further = f"{decimal_text(self.usd_per_second)} a second"
+        if not self.base_seconds and not self.base_usd:
+            return further
+        return f"{decimal_text(self.base_usd)} for {self.base_seconds.normalize():f} s and then {further}"
+
     def usd(self, seconds: Decimal) -> Decimal:
         """What so many seconds cost, to the nano-dollar: what is held is what is written."""
         exact = self.base_usd + self.usd_per_second * max(Decimal(0), seconds - self.base_seconds)
@@ -72,13 +79,6 @@ class Price:
     def is_for(self, given: Mapping[str, Any]) -> bool:
         """Whether the input has every value that `when` names."""
         return all(name in given and given[name] == value for name, value in self.when.items())
-
-    def in_words(self) -> str:
-        """`1.40 for 5 s and then 0.28 a second`."""
-        further = f"{decimal_text(self.usd_per_second)} a second"
-        if not self.base_seconds and not self.base_usd:
-            return further
-        return f"{decimal_text(self.base_usd)} for {self.base_seconds.normalize():f} s and then {further}"
 
 
 def price_of(rows: Iterable[Price], *, endpoint: str, given: Mapping[str, Any], now: datetime) -> Price:
