@@ -30,6 +30,7 @@ from app.tokens import TokenUnknown
 from app.wiring import Wired, Wiring
 
 Read = TypeVar("Read")
+Refused = Callable[[Caller, Problem], None]
 
 _READ_UNASKED_BYTES: Final = 100_000
 
@@ -94,16 +95,26 @@ def credential_of(
 
 
 async def read_for_known(
-    request: Request, wiring: Wiring, credential: Credential, read: Callable[[], Awaitable[Read]]
+    request: Request,
+    wiring: Wiring,
+    credential: Credential,
+    read: Callable[[], Awaitable[Read]],
+    *,
+    refused: Refused | None = None,
 ) -> Read:
-    """What `read` makes of a request, or what is wrong with it; but whoever has no live key hears that instead."""
+    """What `read` makes of a request, or what is wrong with it; but whoever has no live key hears that instead.
+
+    `refused` is told whose request it is that something is wrong with, and what.
+    """
     length = request.headers.get("content-length", "")
     if not length.isdigit() or int(length) > _READ_UNASKED_BYTES:
         await require_caller(request, wiring, credential.secret_hash)  # of a stranger no image is taken into memory
     try:
         return await read()
-    except Problem:
-        await require_caller(request, wiring, credential.secret_hash)
+    except Problem as problem:
+        caller = await require_caller(request, wiring, credential.secret_hash)
+        if refused is not None:
+            refused(caller, problem)
         raise
 
 

@@ -43,17 +43,23 @@ async def answer_about(request: Request, call: RequestCall) -> Response:
     if request.method != method:
         raise MethodNotAllowed(f"Use {method}.", headers={"Allow": method})
     logs.job_id.set(None if call.job_id is None else show("job", call.job_id))
-    return await _About(request, call).answer()
+    credential = credential_of(request, rooms_of(request).wiring, job_id=call.job_id)
+    return await _About(request, call, credential).answer()
+
+
+async def answer_result(request: Request, call: RequestCall, credential: Credential) -> Response:
+    """The result of a job that this very request has waited for, however long ago its token was good."""
+    return await _About(request, call, credential).answer()
 
 
 class _About:
     """One call about one job."""
 
-    def __init__(self, request: Request, call: RequestCall) -> None:
+    def __init__(self, request: Request, call: RequestCall, credential: Credential) -> None:
         self._request = request
         self._call = call
         self._rooms: Rooms = rooms_of(request)
-        self._credential: Credential = credential_of(request, self._rooms.wiring, job_id=call.job_id)
+        self._credential = credential
         self._with_log = call.kind in {"status", "stream"} and _wants_log(request)
 
     async def answer(self) -> Response:
@@ -79,7 +85,7 @@ class _About:
 
     async def _look(self) -> Glance:
         asked = asked_now(self._rooms, self._credential, self._call.job_id)
-        if asked.grant is not None and asked.grant.expires_at <= asked.now:
+        if self._call.kind == "stream" and asked.grant is not None and asked.grant.expires_at <= asked.now:
             raise TokenUnknown
         with_result = self._call.kind == "result"
         return await self._rooms.glances.read(Wanted(asked, with_log=self._with_log, with_result=with_result))

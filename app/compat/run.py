@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app import logs
 from app.accounts.access import credential_of
 from app.accounts.callers import Credential
-from app.compat.about import answer_about
+from app.compat.about import answer_result
 from app.compat.errors import ONCE
 from app.compat.line import Line
 from app.compat.paths import RequestCall
@@ -65,8 +65,7 @@ async def _answer(
     """The job's result. Its caller is here, and so an equal call meanwhile is not this one again."""
     told.release()
     await _wait(request, rooms, credential, told.job_id, line)
-    asking = Request({**request.scope, "method": "GET"}, request.receive)
-    response = await answer_about(asking, RequestCall(endpoint, told.job_id, "result"))
+    response = await answer_result(request, RequestCall(endpoint, told.job_id, "result"), credential)
     response.status_code = ONCE.get(response.status_code, response.status_code)  # or Python would buy it ten times
     return response
 

@@ -18,6 +18,7 @@ from app.compat.repeats import HeardResponse, Repeats, Told
 from app.compat.status import urls_of
 from app.http import base_url, parse_json, require_json_type
 from app.ids import show
+from app.jobs.rooms import rooms_of
 from app.jobs.submits.request import (
     Ours,
     Submission,
@@ -75,7 +76,13 @@ async def read_call(request: Request, endpoint: str) -> Submission:
     """What is asked for. Raises what refuses it, but to whoever has no key only that."""
     wiring = wiring_of(request)
     credential = credential_of(request, wiring)
-    return await read_for_known(request, wiring, credential, lambda: _read(request, wiring, credential, endpoint))
+    return await read_for_known(
+        request,
+        wiring,
+        credential,
+        lambda: _read(request, wiring, credential, endpoint),
+        refused=rooms_of(request).refusals.count_caller,
+    )
 
 
 async def _read(request: Request, wiring: Wiring, credential: Credential, endpoint_id: str) -> Submission:

@@ -33,6 +33,7 @@ from app.jobs.reads.read import Reader
 from app.jobs.reads.seats import Seats
 from app.jobs.submits.submit import Submits
 from app.jobs.unknown.lost import LostAnswers
+from app.ledger.refusals import RefusalCounts
 from app.loop import Loop
 from app.outputs.archive import Archive
 from app.wiring import Wiring
@@ -43,6 +44,7 @@ _STOP_WITHIN_SECONDS: Final = 6.5  # from the signal: docker kills after 10
 _STOP_AT_LEAST_SECONDS: Final = 1.0
 _LEAVE_WITHIN_SECONDS: Final = 0.5
 _TELL_WITHIN_SECONDS: Final = 0.5
+_WRITE_WITHIN_SECONDS: Final = 1.0
 
 
 class Rooms:
@@ -51,6 +53,7 @@ class Rooms:
     def __init__(self, wiring: Wiring, last_used: LastUsed) -> None:
         self.wiring = wiring
         self.last_used = last_used
+        self.refusals = RefusalCounts(wiring.clock)
         self.hub = Hub(wiring.db)
         self.log_reader = LogReader(wiring.db)
         self.glances = Glances(wiring.db, last_used)
@@ -61,7 +64,7 @@ class Rooms:
         self.endings = Endings(wiring, self._ended, wake_sender=self.sender.loop.wake)
         self.upstream = Upstream(wiring.db, lease_seconds=lease_seconds(wiring))
         self.dispatcher = Dispatcher(wiring, self.hub, self.endings, self.upstream)
-        self.submits = Submits(wiring, last_used, wake=self.dispatcher.wake)
+        self.submits = Submits(wiring, last_used, self.refusals, wake=self.dispatcher.wake)
         self.tracker = Tracker(wiring, self.hub, self.endings, self.upstream)
         self.strays = Strays(wiring)
         self.receiver = Receiver(
@@ -87,6 +90,7 @@ class Rooms:
     async def _keep_house(self, _free: int) -> int:
         await self.upstream.look()
         await self.last_used.flush(self.wiring.db, now=self.wiring.clock())
+        await self.refusals.flush(self.wiring.db)
         return await end_overdue(self.wiring, self.endings)
 
     async def _fold(self, _free: int) -> int:
@@ -122,6 +126,8 @@ class Rooms:
         await asyncio.gather(*(loop.stop(within_seconds=seconds) for loop in self._loops))
         with suppress(TimeoutError):
             await asyncio.wait_for(self.hub.tell(), _TELL_WITHIN_SECONDS)
+        with suppress(Exception):
+            await asyncio.wait_for(self.refusals.flush(self.wiring.db), _WRITE_WITHIN_SECONDS)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

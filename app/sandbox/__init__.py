@@ -10,7 +10,7 @@ It imports nothing else of `app`; facts about fal are cited from FAL.md. Its roo
     box                    everything the pretended fal remembers
     uploads                         what is kept of those uploads
     outbox · signing · account      which webhook is due when | the keys that sign them | whose account it is
-    pricing                         what a second costs
+    price_list · prices             what fal says a second costs | what it bills
     jobs · slots · outcomes         one job's course | concurrency | how it ends
     scripts · faults       trouble asked for by the prompt | trouble set for the next calls
     endpoints · validation · images · clips · clock · calls · answers · wire

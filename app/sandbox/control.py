@@ -18,7 +18,7 @@
 | `POST /_sandbox/account` | `{"user_id"?, "balance_usd"?: "100.00"}` → both |
 | `GET /_sandbox/prices` | `{prices}`: what fal's price list says |
 | `POST /_sandbox/prices` | `{"endpoint_id", "unit_price": "0.30" (null: not listed), "unit"?, "currency"?}` → it too |
-| `DELETE /_sandbox/prices` | as fal's pages have them again |
+| `DELETE /_sandbox/prices` | as they were |
 | `POST /_sandbox/list` | `{"lag_seconds"}`: so late the request list names what has started, and ended |
 | `POST /_sandbox/speed` | `{"speed"?: 10, "advance"?: 2.5}`; speed 0 stops the clock, advance moves it on |
 | `GET /_sandbox/scripts` | the words for prompts, the faults, the keys that are refused |
@@ -91,7 +91,8 @@ def _is_wanted(job: Job, query: dict[str, str]) -> bool:
 def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
     """Return what is known of a job; of its key only a fingerprint.
 
-    `billable_units` is what the header says or would (null: no header), `billed_units` what fal's bill says.
+    `billable_units` is what the header says or would (null: no header), `billed_units` what fal's bill says, at
+    `unit_price_usd` each.
     """
     status = job.status_at(moment)
     has_ended, webhook = status == ENDED, box.outbox.webhooks.get(job.request_id)
@@ -109,6 +110,7 @@ def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
         "result_status": job.result(job.origin).status if has_ended else None,
         "billable_units": job.billable_units() if has_ended else None,
         "billed_units": f"{job.billed_units():f}" if has_ended else None,
+        "unit_price_usd": f"{job.unit_price_usd:f}",
         "erased": job.erased,
         "webhook": webhook and {"url": webhook.url, "state": webhook.state, "tries": webhook.tries},
         "calls": job.calls,
@@ -216,7 +218,7 @@ def _sign(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
 
 
 def _set_account(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
-    account, billed = box.account, box.billed_units(box.read_clock())
+    account, billed = box.account, box.billed_usd(box.read_clock())
     if "balance_usd" in given:
         account.set_balance(read_usd(given["balance_usd"]), billed)
     account.user_id = str(given.get("user_id", account.user_id))

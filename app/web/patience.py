@@ -48,6 +48,7 @@ class Watch:
     def end(self, patience: Patience) -> None:
         """It has been answered."""
         self._open.discard(patience)
+        patience.task = None  # it leads back to the request: a circle of each would be left to Python's collector
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,15 +8,18 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from app.embedded import EmbeddedPostgres
 from tests.bench.following import measure_calls, measure_checks
+from tests.bench.seeding import JOBS
 from tests.bench.speed import measure_reads, measure_submits, measure_weight
 from tests.bench.stage import Figure
 from tests.bench.telling import measure_telling
 from tests.bench.waiting import measure_waiting
+from tests.bench.years import measure_years
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ MEASURES: Final[dict[str, Callable[[EmbeddedPostgres, int], list[Figure]]]] = {
     "checks": measure_checks,
     "telling": measure_telling,
     "waiting": measure_waiting,
+    "years": measure_years,
 }
 
 
@@ -55,15 +59,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each ratio")
     parser.add_argument("--only", choices=MEASURES, action="append", help="one measure; may be repeated")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="how many jobs two years have (years)")
     options = parser.parse_args()
+    measures = MEASURES | {"years": partial(measure_years, jobs=options.jobs)}
     rows: list[Row] = []
-    for name in options.only or MEASURES:
+    for name in options.only or measures:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
             EmbeddedPostgres(Path(folder) / "postgres", settings={"max_connections": "60"}) as postgres,
         ):
-            rows += [_row(figure) for figure in MEASURES[name](postgres, options.rounds)]
+            rows += [_row(figure) for figure in measures[name](postgres, options.rounds)]
     _print(rows)
     target = Path("data/bench.json")
     target.parent.mkdir(exist_ok=True)

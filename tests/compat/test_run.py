@@ -12,7 +12,9 @@ from starlette.responses import Response
 from app.compat import run as running
 from app.compat.line import Line
 from app.jobs.reads.read import Seen
+from app.jobs.reads.wait import wait_until_ended
 from app.problems import Unavailable
+from app.tokens import Tokens, TokenUnknown
 from tests.gateway import Gateway, Person
 from tests.jobs.hand import until
 from tests.sandbox.running import Sandbox
@@ -54,6 +56,34 @@ async def test_a_failure_is_told_as_fal_tells_it(working: Gateway, fal: Sandbox,
     ours = await submit(working, bob, {"prompt": f"a boat [{outcome}]"}, endpoint=RUN)
     assert ours.status_code == theirs.status_code
     assert ours.json()["detail"] == theirs.json()["detail"]
+
+
+async def test_a_token_that_expires_while_its_call_waits_is_answered(
+    working: Gateway, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was made and is paid for."""
+    has_expired = False
+    read, wait = Tokens.read, wait_until_ended
+
+    def read_unless_expired(*given: Any, **named: Any) -> Any:
+        if has_expired:
+            raise TokenUnknown
+        return read(*given, **named)
+
+    async def wait_and_expire(*given: Any, **named: Any) -> Seen:
+        nonlocal has_expired
+        seen = await wait(*given, **named)
+        has_expired = True
+        return seen
+
+    monkeypatch.setattr(Tokens, "read", read_unless_expired)
+    monkeypatch.setattr(running, "wait_until_ended", wait_and_expire)
+    minted = await working.client.post("/v1/tokens", json={"scope": "submit"}, headers=bob.headers)
+    visitor = Person(bob.user_id, bob.team_id, bob.key_id, minted.json()["token"])
+    answer = await submit(working, visitor, endpoint=RUN)
+    assert has_expired
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["video"]["url"]
 
 
 async def test_equal_runs_at_once_are_two(working: Gateway, bob: Person) -> None:
@@ -146,5 +176,5 @@ async def test_a_failure_that_python_would_send_again_has_another_code(
         return Response(b"{}", 429)
 
     monkeypatch.setattr(running, "_wait", fail)
-    monkeypatch.setattr(running, "answer_about", fail)
+    monkeypatch.setattr(running, "answer_result", fail)
     assert (await submit(gateway, ann, endpoint=RUN)).status_code == 403

@@ -156,7 +156,7 @@ async def test_the_entries_of_a_job_tell_its_money(working: Gateway) -> None:
     job = (await working.submit(ann, headers={"Prefer": "wait=20"})).json()
     answer = await working.client.get(f"/v1/jobs/{job['id']}/entries", headers=ann.headers)
     page = answer.json()
-    (await schema_of(working, "Page_Entry_")).validate(page)
+    (await schema_of(working, "ExplainedEntries")).validate(page)
     settle, hold = page["data"]
     members = [
         "id",
@@ -170,6 +170,8 @@ async def test_the_entries_of_a_job_tell_its_money(working: Gateway) -> None:
         "note",
         "by",
         "created_at",
+        "source",
+        "why",
     ]
     assert sorted(settle) == sorted(hold) == sorted(members)
     assert (hold["kind"], hold["amount_usd"], hold["resolves_id"]) == ("hold", "1.40", None)

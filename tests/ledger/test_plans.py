@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.accounts.callers import Caller, Role
+from app.accounts.callers import Caller, Role, acting
 from app.compat.line import Line
 from app.compat.repeats import Repeats
 from app.compat.waits import Wait
@@ -34,7 +34,7 @@ from app.jobs.ends.ended import fold_ended
 from app.jobs.ends.overdue import end_overdue
 from app.jobs.forgetting.erase import erase_payload
 from app.jobs.reads.glance import Wanted
-from app.jobs.reads.listing import JobFilter, list_entries, list_jobs
+from app.jobs.reads.listing import JobFilter, list_jobs
 from app.jobs.reads.read import Asked
 from app.jobs.routes import content
 from app.jobs.states import STATUSES
@@ -44,6 +44,9 @@ from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.usage import read_usage
 from app.money import ZERO
 from app.outputs import rows
+from app.problems import NotFound
+from app.reports.explanation.explain import explain_job
+from app.reports.refusals.report import read_asked, read_refusals
 from app.tokens import Grant
 from app.web import metrics
 from tests.conftest import settings_for
@@ -56,7 +59,7 @@ pytestmark = pytest.mark.slow
 
 BIG = {
     *("jobs", "entries", "attempts", "quota_usage", "payloads", "idempotency_keys"),
-    *("outputs", "job_logs", "files", "erasures", "deliveries"),
+    *("outputs", "job_logs", "files", "erasures", "deliveries", "refusals"),
 }
 JOBS = 1_000_000
 OPEN = 5_000
@@ -131,6 +134,9 @@ INSERT INTO quotas SELECT md5('quota')::uuid, 'user', '', 'usd', 'day', 1000000,
 INSERT INTO quota_usage SELECT md5('usage' || u || '-' || d)::uuid, md5('quota')::uuid, md5('user' || u + 1),
     '2026-04-03Z'::timestamptz + d * interval '1 day', '2026-04-04Z'::timestamptz + d * interval '1 day', 0, 1000
 FROM generate_series(0, {USERS - 1}) u, generate_series(0, 33) d;
+INSERT INTO refusals SELECT '2026-04-03Z'::timestamptz + h * interval '1 hour', md5('team' || u % {TEAMS} + 1)::uuid,
+    md5('user' || u)::uuid, 'quota-exceeded', md5('quota')::uuid, 7
+FROM generate_series(0, 30 * 24) h, generate_series(1, {USERS}) u;
 DROP FUNCTION seeded(bigint)
 """  # noqa: S608  figures of our own
 
@@ -302,6 +308,7 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
     await big.check("me", lambda: standing(house, ann), most=100)
     member = calling(ann)
     await big.check("entries", lambda: entries(house, member, job_id), most=60)
+    await check_refusals(big, member)
     seeded = replace(member, user_id=seed_id("user", 7), team_id=seed_id("team", 8))
     filters: list[list[tuple[str, str]]] = [
         [],
@@ -454,7 +461,7 @@ async def listed(house: House, caller: Caller, asked: JobFilter, *, grant: Grant
 
 async def entries(house: House, caller: Caller, job_id: UUID) -> Any:
     async with house.db.plain() as plain:
-        return await list_entries(plain, caller, job_id, limit=20, after=None)
+        return await explain_job(plain, job_id, caller=caller, limit=20)
 
 
 async def standing(house: House, who: Someone) -> None:
@@ -463,6 +470,17 @@ async def standing(house: House, who: Someone) -> None:
         by_subject = await find_applying(plain, [holder], now=house.clock(), zone=house.wiring.settings.zone)
         for applied in applying_to(holder, by_subject):
             await read_usage(plain, applied)
+
+
+async def check_refusals(big: Watched, member: Caller) -> None:
+    """What is written once a second, and what a caller reads of its own day."""
+    counts, db = big.house.rooms.refusals, big.house.db
+    for number in range(1, 65):
+        counts.count(NotFound("x"), team_id=seed_id("team", number % TEAMS + 1), user_id=seed_id("user", number))
+    await big.check("refusals: a second's counts", lambda: counts.flush(db), most=1_500)
+    day = [("since", "2026-05-02"), ("until", "2026-05-03"), ("group_by", "hour,quota")]
+    asked = read_asked(day, now=NOW, zone=big.house.wiring.settings.zone, faults=[])
+    await big.check("refusals: a day", lambda: read_refusals(db, asked, actor=acting(member), now=NOW))
 
 
 async def check_figures(big: Watched) -> None:

@@ -1,25 +1,23 @@
-"""Lists of jobs and of a job's entries, as each role may see them."""
+"""Lists of jobs, as each role may see them."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from app.accounts.callers import Caller
 from app.accounts.fields import Moment
 from app.db import Plain
-from app.http import Page
-from app.ids import EntryId, JobId, PriceId, first_id, parse, show
-from app.jobs.reads.reach import NOT_FOUND_DETAIL, listed_by, sql_visible
+from app.ids import first_id, parse, show
+from app.jobs.reads.reach import listed_by
 from app.jobs.reads.wire import job_json
 from app.jobs.states import STATUSES
-from app.money import Amount
 from app.outputs.rows import SQL_HAS_VIDEO
-from app.problems import InvalidInput, NotFound, input_faults
+from app.problems import InvalidInput, input_faults
 from app.tokens import Grant
 
 _MOMENT: Final[TypeAdapter[datetime]] = TypeAdapter(Moment)
@@ -27,22 +25,6 @@ Link = Callable[[str, UUID], str]
 """A Job's JSON text and its id → the text with its `content_url` (`Links.completing`)."""
 
 _LONGEST: Final = 300
-
-
-class Entry(BaseModel):
-    """A row of the ledger."""
-
-    id: EntryId
-    job_id: JobId
-    kind: Literal["hold", "settle", "void", "overage", "adjustment"]
-    amount_usd: Amount
-    seconds: float
-    price_id: PriceId
-    fal_units: Amount | None
-    resolves_id: EntryId | None
-    note: str | None
-    by: str | None
-    created_at: datetime
 
 
 class JobFilter:
@@ -156,23 +138,3 @@ async def list_jobs(
     cursor = f'"{show("job", page[-1]["id"])}"' if len(rows) > asked.limit else "null"
     bodies = [link(row["body"], row["id"]) if link and row["has_video"] else row["body"] for row in page]
     return f'{{"data":[{",".join(bodies)}],"next_cursor":{cursor}}}'
-
-
-_VISIBLE: Final = f"SELECT 1 FROM jobs j WHERE j.id = $1 AND {sql_visible(user='$2', role='$3', team='$4')}"  # noqa: S608
-
-
-async def list_entries(plain: Plain, caller: Caller, job_id: UUID, *, limit: int, after: UUID | None) -> Page[Entry]:
-    """A job's entries, newest first. Raises NotFound for a job that is not there or not theirs."""
-    if await plain.fetchval(_VISIBLE, job_id, caller.user_id, caller.role, caller.team_id) is None:
-        raise NotFound(NOT_FOUND_DETAIL)
-    rows = await plain.fetch(
-        "SELECT id, job_id, kind, amount_usd, seconds, price_id, fal_units, resolves_id, note, by, "
-        "booked_at AS created_at FROM entries WHERE job_id = $1 AND ($2::uuid IS NULL OR id < $2) "
-        "ORDER BY id DESC LIMIT $3",
-        job_id,
-        after,
-        limit + 1,
-    )
-    page = [Entry.model_validate(dict(row)) for row in rows[:limit]]
-    cursor = show("entry", page[-1].id) if len(rows) > limit else None
-    return Page[Entry](data=page, next_cursor=cursor)

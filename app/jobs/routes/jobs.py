@@ -6,15 +6,15 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app import logs
-from app.accounts.access import Admin, Admitting, Calling, credential_of, read_for_known, require_caller
+from app.accounts.access import Admin, Admitting, Calling, Refused, credential_of, read_for_known, require_caller
 from app.accounts.callers import Credential
 from app.catalogue.endpoint import Category
-from app.http import JsonRoute, Listing, Page, PlainRoute, json_response
+from app.http import JsonRoute, PlainRoute, json_response
 from app.ids import parse, show
 from app.jobs.ends.cancel import cancel_job
 from app.jobs.ends.resolve import Resolution, resolve_job
 from app.jobs.forgetting.erase import erase_payload
-from app.jobs.reads.listing import Entry, JobFilter, list_entries, list_jobs
+from app.jobs.reads.listing import JobFilter, list_jobs
 from app.jobs.reads.reach import NOT_FOUND_DETAIL
 from app.jobs.reads.read import Seen
 from app.jobs.reads.seats import SeatedResponse
@@ -44,7 +44,9 @@ plain = APIRouter(route_class=PlainRoute, tags=["jobs"])
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
 
-async def _submission(request: Request, rooms: Rooms, category: Category, credential: Credential) -> Submission:
+async def _submission(
+    request: Request, rooms: Rooms, category: Category, credential: Credential, *, refused: Refused | None = None
+) -> Submission:
     return await read_for_known(
         request,
         rooms.wiring,
@@ -57,6 +59,7 @@ async def _submission(request: Request, rooms: Rooms, category: Category, creden
             catalogue=rooms.wiring.catalogue,
             settings=rooms.wiring.settings,
         ),
+        refused=refused,
     )
 
 
@@ -89,7 +92,7 @@ def _submit_route(category: Category) -> None:
         rooms = rooms_of(request)
         credential = credential_of(request, rooms.wiring)
         credential.require_submit()
-        submission = await _submission(request, rooms, category, credential)
+        submission = await _submission(request, rooms, category, credential, refused=rooms.refusals.count_caller)
         if submission.wait_seconds is None:
             return await _answer_submit(request, rooms, credential, submission)
         with rooms.seats.taken(credential):
@@ -232,21 +235,6 @@ async def post_cancel(id: str, who: Admitting, rooms: InRooms) -> Response:  # n
     who.credential.require_submit()
     status, body = await cancel_job(rooms, who.caller, _job_id(id), who.credential.grant)
     return json_response(body, status=status)
-
-
-@router.get(
-    "/v1/jobs/{id}/entries",
-    operation_id="list_job_entries",
-    summary="The ledger of a job",
-    responses=responses(401, 403, 404, 422, 503),
-)
-async def get_entries(id: str, caller: Calling, wired: Wired, listing: Listing) -> Page[Entry]:  # noqa: A002
-    """Each entry: what was held, charged or given back, and why."""
-    after = parse("entry", listing.cursor) if listing.cursor is not None else None
-    if listing.cursor is not None and after is None:
-        raise InvalidInput([{"parameter": "cursor", "detail": "must be a next_cursor of this list"}])
-    async with wired.db.plain() as connection:
-        return await list_entries(connection, caller, _job_id(id), limit=listing.limit, after=after)
 
 
 @router.post(

@@ -81,12 +81,13 @@ class Acceptance:
         self.outcomes: list[SubmitOutcome | Exception | None] = [None] * len(batch)
         self.made: dict[UUID, int] = {}
         self.repeats: list[int] = []
+        self.refused: list[tuple[UUID, UUID, Problem]] = []
         self._zone = zone
 
     async def run(self, plain: Plain, last_used: LastUsed) -> None:
         """Decide on every member and write what was decided, under the quotas' lock, shared.
 
-        `outcomes` and `made` hold once it is committed.
+        `outcomes`, `made` and `refused` (the team, the user and why, of a known caller) hold once it is committed.
 
         Raises WindowsMissing or RepeatsAtOnce: roll back, and start again with a new one.
         """
@@ -120,6 +121,8 @@ class Acceptance:
                     claimed.add(cast("tuple[UUID, str]", claim))
             else:
                 self.outcomes[index] = outcome
+                if isinstance(outcome, Problem) and row["key_id"] is not None:
+                    self.refused.append((row["team_id"], row["user_id"], outcome))
         return quoted
 
     def _decide(
@@ -131,6 +134,7 @@ class Acceptance:
                 usage_ids = guard.take(applied[index], one.amounts, now=self.now)
             except Problem as problem:
                 self.outcomes[index] = problem
+                self.refused.append((one.holder.team_id, one.holder.user_id, problem))
                 continue
             held.append((index, one, _held(one, usage_ids, now=self.now)))
         return held

@@ -17,6 +17,7 @@ from app.jobs.submits.accept import Acceptance, Accepted, RepeatsAtOnce, SubmitO
 from app.jobs.submits.request import Submission
 from app.ledger.locks import EXCLUSIVE_LOCK, SHARED_LOCK
 from app.ledger.quotas import Applied
+from app.ledger.refusals import RefusalCounts
 from app.ledger.usage import create_windows
 from app.problems import Problem, Unavailable
 from app.wiring import Wiring
@@ -37,10 +38,13 @@ _LOOK_UP: Final = f"SELECT j.id, {JOB_JSON} AS body FROM jobs j WHERE j.id = ANY
 class Submits:
     """The one door through which jobs come in."""
 
-    def __init__(self, wiring: Wiring, last_used: LastUsed, *, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, wiring: Wiring, last_used: LastUsed, refusals: RefusalCounts, *, wake: Callable[[], None]
+    ) -> None:
         self._wake = wake
         self._wiring = wiring
         self._last_used = last_used
+        self._refusals = refusals
         self._group = Group[Submission, SubmitOutcome](self._run, sizes=wiring.metrics.group_size.labels("submit"))
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
@@ -73,6 +77,8 @@ class Submits:
                 await self._look_up(transaction)
             if transaction.made:
                 self._wake()
+            for team_id, user_id, problem in transaction.refused:
+                self._refusals.count(problem, team_id=team_id, user_id=user_id)
             await self._run_repeats(transaction)
             return cast("Sequence[SubmitOutcome | Exception]", transaction.outcomes)
         raise Unavailable("The gateway is too busy to decide this just now. Send the same request again in a moment.")

@@ -1,31 +1,14 @@
-"""fal's price list: one figure an endpoint (FAL.md 6), as its pages have it (FAL.md 7.1, 7.3) until told otherwise."""
+"""fal's price list: one figure an endpoint (FAL.md 6), that of its input with its defaults, until told otherwise."""
 
 import base64
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from app.sandbox.account import UNIT_PRICE_USD, read_usd
+from app.sandbox.account import read_usd
+from app.sandbox.prices import unit_price
+from app.sandbox.validation import RULES
 
-KLING = "fal-ai/kling-video"
-# By the second; where fal's page has several, that of the input with its defaults.
-SECONDS_USD = {
-    f"{KLING}/v2.1/master/text-to-video": UNIT_PRICE_USD,
-    f"{KLING}/v2.1/master/image-to-video": UNIT_PRICE_USD,
-    f"{KLING}/v2/master/text-to-video": UNIT_PRICE_USD,
-    f"{KLING}/v2/master/image-to-video": UNIT_PRICE_USD,
-    f"{KLING}/v2.1/standard/image-to-video": Decimal("0.056"),
-    f"{KLING}/v2.1/pro/image-to-video": Decimal("0.098"),
-    f"{KLING}/v2.5-turbo/pro/text-to-video": Decimal("0.07"),
-    f"{KLING}/v2.5-turbo/pro/image-to-video": Decimal("0.07"),
-    f"{KLING}/v2.5-turbo/standard/image-to-video": Decimal("0.042"),
-    f"{KLING}/v2.6/pro/text-to-video": Decimal("0.14"),
-    f"{KLING}/v2.6/pro/image-to-video": Decimal("0.14"),
-    "fal-ai/veo3.1": Decimal("0.40"),
-    "fal-ai/veo3.1/image-to-video": Decimal("0.40"),
-    "fal-ai/veo3.1/fast": Decimal("0.15"),
-    "fal-ai/veo3.1/fast/image-to-video": Decimal("0.15"),
-}
 QUERY = frozenset({"endpoint_id", "limit", "cursor"})
 MOST_ENDPOINTS = 50
 MOST_PRICED = 100
@@ -50,8 +33,8 @@ class PriceList:
         self.reset()
 
     def reset(self) -> None:
-        """List what fal's pages say."""
-        self._listed = {endpoint: Listed(price) for endpoint, price in SECONDS_USD.items()}
+        """List what is billed for the models that are known here."""
+        self._listed = {endpoint: Listed(unit_price(endpoint, {})) for endpoint in RULES}
 
     def change(self, given: dict[str, Any]) -> None:
         """List an endpoint at another price, or not at all (`"unit_price": null`); ValueError says what is wrong."""

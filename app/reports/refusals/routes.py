@@ -1,0 +1,58 @@
+"""The route of the report of refusals."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from app.accounts.access import AnyActor
+from app.http import JsonRoute
+from app.jobs.rooms import InRooms
+from app.problems import responses
+from app.reports import csv
+from app.reports.desks import Desks
+from app.reports.formats import wants_csv
+from app.reports.period import Faults
+from app.reports.refusals.report import read_asked, read_refusals
+from app.reports.refusals.shapes import GROUP_BY, RefusalReport, write_csv, write_json
+from app.reports.shapes import FORMAT, SINCE, UNTIL
+from app.wiring import Wired
+
+router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
+
+_REFUSED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "model": RefusalReport,
+        "description": "JSON, or CSV: a header, the same lines, and a last line that begins with `total`.",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get(
+    "/v1/reports/refusals",
+    operation_id="get_refusals_report",
+    summary="What was refused",
+    responses=_REFUSED | responses(401, 403, 422, 503),
+    openapi_extra={"parameters": [SINCE, UNTIL, GROUP_BY, FORMAT]},
+)
+async def get_refusals(request: Request, actor: AnyActor, wired: Wired, rooms: InRooms) -> Response:
+    """How often submits were refused, by which quota or for what: your own; a lead's team's; for finance and admin all.
+
+    By whichever door they came; an estimate is none. They are counted by hours of UTC, and an hour belongs to the
+    period and the day that it begins in. The counts are written once a second, each replica its own: those of another
+    may be missing for that long. What is refused before anybody looks whose key it is (too many requests that wait,
+    the database away) is not counted, nor is what a stranger asks.
+    """
+    query = request.query_params
+    faults: Faults = []
+    as_csv = wants_csv(query.getlist("format"), request.headers.get("accept", ""), faults)
+    asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
+    await rooms.refusals.flush(wired.db)
+    desks: Desks = request.app.state.desks
+    async with desks.taken():
+        lines = await read_refusals(wired.db, asked, actor=actor, now=wired.clock())
+    headers = {"Vary": "Accept"}
+    if not as_csv:
+        return Response(write_json(asked, lines), media_type="application/json", headers=headers)
+    headers["Content-Disposition"] = 'attachment; filename="refusals.csv"'
+    return Response(write_csv(asked, lines), media_type=csv.MEDIA_TYPE, headers=headers)
