@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.catalogue.registry import Catalogue
 from app.db import MOMENT, MONEY, Tx, metadata
 from app.ids import new_id
-from app.money import NANO
+from app.money import NANO, decimal_text
 from app.problems import Problem
 
 prices = Table(
@@ -63,6 +63,13 @@ class Price:
     base_usd: Decimal
     usd_per_second: Decimal
     starts_at: datetime
+
+    def in_words(self) -> str:
+        """`1.40 for 5 s and then 0.28 a second`."""
+        further = f"{decimal_text(self.usd_per_second)} a second"
+        if not self.base_seconds and not self.base_usd:
+            return further
+        return f"{decimal_text(self.base_usd)} for {self.base_seconds.normalize():f} s and then {further}"
 
     def usd(self, seconds: Decimal) -> Decimal:
         """What so many seconds cost, to the nano-dollar: what is held is what is written."""

@@ -17,7 +17,8 @@ What this room guarantees:
 Where things are
 - fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `lines`,
   `messages`
-- fal's platform API: `platform` asks for the balance and the request list, which `listed` reads; it erases payloads
+- fal's platform API: `platform` asks for the balance, the request list, which `listed` reads, and the price list, which
+  `pricing` reads; it erases payloads
 - webhooks: `signature`, then `webhooks`
 - `storage` puts a caller's image where a job can name it
 - `downloads`: the videos at its CDN, which are public: no key goes there
@@ -58,6 +59,7 @@ from app.fal.outcomes import (
 )
 from app.fal.paths import alias_ref, is_request_id
 from app.fal.platform import Balance, Erased, Platform
+from app.fal.pricing import UnitPrice, UnitPrices
 from app.fal.queue import Queue, key_id_of
 from app.fal.signature import Forged, Genuine, KeysAway, KeySet
 from app.fal.storage import Initiated, Storage, Stored
@@ -110,6 +112,8 @@ __all__ = [
     "SubmitOutcome",
     "Succeeded",
     "Trouble",
+    "UnitPrice",
+    "UnitPrices",
     "Unknown",
     "UnknownStatus",
     "Webhook",

@@ -1,9 +1,9 @@
-"""fal's platform API: the balance, the request list, and erasing payloads; FAL_API_URL is the one place asked."""
+"""fal's platform API: balance, request list, price list, erasing payloads; FAL_API_URL is the one place asked."""
 
 import asyncio
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -15,6 +15,7 @@ from app.fal.listed import Listed, ListedRequest, read_page
 from app.fal.messages import Reply
 from app.fal.outcomes import Trouble
 from app.fal.paths import FalUrl
+from app.fal.pricing import UnitPrices, read_prices
 from app.fal.wire import Scrubber, exchange, read_transport, trust
 
 PAGE_BYTES: Final = 20_000_000
@@ -89,6 +90,14 @@ class Platform:
             return listed if isinstance(listed, Trouble) else None
         named = [request for request in listed.requests if request.fal_request_id == fal_request_id]
         return named[0] if named else Trouble("fal's request list tells of others than the one asked for")
+
+    async def prices(self, endpoints: Sequence[str]) -> UnitPrices | Trouble:
+        """What fal's price list says of these endpoints, all together within `longest_seconds`."""
+        try:
+            async with asyncio.timeout(self.longest_seconds):
+                return await read_prices(lambda query: self._get("/models/pricing", query, self._fal_key), endpoints)
+        except TimeoutError:
+            return Trouble("fal's price list takes too long")
 
     async def erase_payloads(self, fal_request_id: str) -> Erased | Trouble:
         """Have fal erase what it keeps of a request, its videos too (FAL.md 6); only where there is an admin key.

@@ -20,6 +20,7 @@ What always holds
 Where things are
 - `holds` places them, `settles` gives them back and books what comes beside them; both write `entries`, under `locks`
 - `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
-- kept by people: `quota_book`, `price_book`; over HTTP: `routes`, `shapes`; checked by `audit`
+- kept by people: `quota_book`, `price_book`; before a price is kept: `price_check` (what does fal ask?) and
+  `price_simulation` (what would it have come to?), by `price_routes`; over HTTP: `routes`, `shapes`; checked by `audit`
 - no money: `refusals` counts the submits that were refused
 """

@@ -151,7 +151,7 @@ async def list_prices(
 ) -> Page[PriceShown]:
     """List prices, past and future, newest first."""
     async with wired.db.reading() as tx:
-        return await price_book.list_prices(tx, query)
+        return await price_book.list_prices(tx, query, now=wired.clock())
 
 
 @router.delete(

@@ -180,7 +180,10 @@ class PriceBody(Body):
     starts_at: Annotated[Moment | None, Field(description="Not in the past; left out: now.")] = None
 
 
-class PriceShown(BaseModel):
+PriceState = Literal["past", "current", "future"]
+
+
+class PriceRow(BaseModel):
     """A price row. Rows are never edited."""
 
     id: PriceId
@@ -193,10 +196,18 @@ class PriceShown(BaseModel):
     created_at: datetime
 
 
+class PriceShown(PriceRow):
+    """A price row, and when it is in force: from `starts_at` until the next one of its endpoint and `when` starts."""
+
+    ends_at: datetime | None = Field(description="Null: no other follows.")
+    state: PriceState
+
+
 class PriceQuery(ListQuery):
     """Filters of a list of prices."""
 
     endpoint: Annotated[str | None, Field(max_length=300), NO_NUL] = None
+    state: PriceState | None = None
 
 
 class PriceNow(BaseModel):

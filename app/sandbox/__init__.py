@@ -5,11 +5,12 @@ It imports nothing else of `app`; facts about fal are cited from FAL.md. Its roo
     server · __main__      the process: a port, one ready line, a quick end
     application            which path belongs to whom
     submits · reads · streams       fal's queue: the POST | status, result, cancel | status as events
-    platform · webhooks             request list, balance, key set | the sender of webhooks
+    platform · webhooks             request and price list, balance, key set | the sender of webhooks
     control · files · storage       what is not fal's (for tests, demos) | the finished videos | uploads by callers
     box                    everything the pretended fal remembers
     uploads                         what is kept of those uploads
     outbox · signing · account      which webhook is due when | the keys that sign them | whose account it is
+    price_list · prices             what fal says a second costs | what it bills
     jobs · slots · outcomes         one job's course | concurrency | how it ends
     scripts · faults       trouble asked for by the prompt | trouble set for the next calls
     endpoints · validation · images · clips · clock · calls · answers · wire

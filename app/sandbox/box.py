@@ -16,6 +16,7 @@ from app.sandbox.faults import Fault
 from app.sandbox.images import size_of, sniff_size
 from app.sandbox.jobs import ENDED, QUEUED, Job, abbreviate
 from app.sandbox.outbox import Outbox
+from app.sandbox.price_list import PriceList
 from app.sandbox.prices import unit_price
 from app.sandbox.scripts import plan_for
 from app.sandbox.signing import KeySet
@@ -49,6 +50,7 @@ class Box:
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         self.account = Account()
+        self.prices = PriceList()
         self.keys = KeySet()
         self.outbox = Outbox()
         self.uploads = Uploads()

@@ -16,12 +16,15 @@
 | `POST /_sandbox/keys` | `{"keep"?: true}`: sign with a new key; the older ones stay published, or not |
 | `POST /_sandbox/sign` | `{"body", "request_id", "user_id"?, "timestamp"?}` → `{headers}`, signed as fal would |
 | `POST /_sandbox/account` | `{"user_id"?, "balance_usd"?: "100.00"}` → both |
+| `GET /_sandbox/prices` | `{prices}`: what fal's price list says |
+| `POST /_sandbox/prices` | `{"endpoint_id", "unit_price": "0.30" (null: not listed), "unit"?, "currency"?}` → it too |
+| `DELETE /_sandbox/prices` | as they were |
 | `POST /_sandbox/list` | `{"lag_seconds"}`: so late the request list names what has started, and ended |
 | `POST /_sandbox/speed` | `{"speed"?: 10, "advance"?: 2.5}`; speed 0 stops the clock, advance moves it on |
 | `GET /_sandbox/scripts` | the words for prompts, the faults, the keys that are refused |
 
-`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, erase, initiate
-and put (the two steps of an upload), or any (as without it). `times`: so many calls; without it until cleared.
+`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, pricing, erase,
+initiate and put (the two steps of an upload), or any (as without it). `times`: so many calls; without it until cleared.
 `accepted`: the submit, cancel or upload is carried out all the same, only its answer is spoilt. `prompt`: only calls
 about a job whose prompt contains this. `seconds`: how late the right answer of the fault `slow` is (`accepted`: carried
 out at once, and only then the wait). The first fault that fits a call is the one it meets.
@@ -222,6 +225,20 @@ def _set_account(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]
     return {"user_id": account.user_id, "balance_usd": f"{account.balance_usd(billed):f}"}
 
 
+def _list_prices(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
+    return {"prices": box.prices.describe()}
+
+
+def _set_price(box: Box, query: dict[str, str], given: Any) -> dict[str, Any]:
+    box.prices.change(given)
+    return _list_prices(box, query, given)
+
+
+def _reset_prices(box: Box, query: dict[str, str], given: Any) -> dict[str, Any]:
+    box.prices.reset()
+    return _list_prices(box, query, given)
+
+
 def _set_list(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
     lag = float(given["lag_seconds"])
     if not 0 <= lag < inf:
@@ -259,6 +276,9 @@ ROUTES: dict[tuple[str, str], Callable[[Box, dict[str, str], Any], dict[str, Any
     ("POST", "keys"): _rotate_keys,
     ("POST", "sign"): _sign,
     ("POST", "account"): _set_account,
+    ("GET", "prices"): _list_prices,
+    ("POST", "prices"): _set_price,
+    ("DELETE", "prices"): _reset_prices,
     ("POST", "list"): _set_list,
     ("POST", "speed"): _set_speed,
     ("GET", "scripts"): _list_scripts,

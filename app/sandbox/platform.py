@@ -1,4 +1,4 @@
-"""What a gateway needs of fal besides the queue: list, balance, erasing (FAL.md 6), webhooks' keys (FAL.md 3)."""
+"""What a gateway needs of fal besides the queue: lists, balance, erasing (FAL.md 6), webhooks' keys (FAL.md 3)."""
 
 import base64
 import json
@@ -20,6 +20,7 @@ PATHS = {
     ".well-known/jwks.json": "jwks",
     "v1/models/requests/by-endpoint": "list",
     "v1/account/billing": "billing",
+    "v1/models/pricing": "pricing",
 }
 ERASED = re.compile(r"v1/models/requests/([^/]+)/payloads")
 LISTED_SECONDS = 24 * 3600.0
@@ -82,7 +83,7 @@ async def _answer(box: Box, call: Call, name: str) -> Answer:
     if name == "billing":
         return json_answer(200, _tell_balance(box, query))
     try:
-        return json_answer(200, _list_requests(box, query))
+        return json_answer(200, box.prices.page(query) if name == "pricing" else _list_requests(box, query))
     except ValueError as wrong:
         return _error(422, str(wrong))
 

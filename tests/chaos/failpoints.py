@@ -108,6 +108,8 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submits.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.at_fal.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
     "commit app.ledger.audit:audit": "reads",
+    "commit app.ledger.price_simulation:simulate_price": "reads",
+    "platform.prices app.ledger.price_check:check_prices": "reads, and writes nothing",
     "commit app.ledger.spend:rebuild_spend": "a command's, which may be given again; the sums are written whole or not",
     "commit app.ledger.refusals:RefusalCounts.flush": "a second's counts of refusals are lost: they are no money",
     "commit app.reports.spend:read_spend": "reads",
@@ -153,7 +155,7 @@ NOT_KILLED: Final[dict[str, str]] = {
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
-    "platform": {"requests", "request", "balance", "erase_payloads"},
+    "platform": {"requests", "request", "balance", "prices", "erase_payloads"},
     "storage": {"initiate", "put"},
     "signatures": {"judge"},
     "post": {"send"},

@@ -40,7 +40,8 @@ def fal() -> Iterator[Sandbox]:
 
 def working_settings(url: str, fal: Sandbox, **more: str) -> Settings:
     """Settings of a gateway that sends its jobs to this sandbox and looks after them often."""
-    return settings_for(url, FAL_QUEUE_URL=fal.url, FAL_REST_URL=fal.url, POLL_SECONDS="0.05", **more)
+    fals = {"FAL_QUEUE_URL": fal.url, "FAL_REST_URL": fal.url, "FAL_API_URL": f"{fal.url}/v1"}
+    return settings_for(url, **fals, POLL_SECONDS="0.05", **more)
 
 
 @pytest_asyncio.fixture(loop_scope="package", scope="package")

@@ -75,6 +75,8 @@ TABLE: dict[str, Line] = {
     "create_price": Line(admins(201), lambda office: office.price()),
     "list_prices": Line((403, 403, 403, 403, 403, 200, 200, 200)),
     "delete_price": Line(admins(204)),
+    "check_prices": Line((403, 403, 403, 403, 403, 503, 503, 503)),  # no fal is there to ask
+    "simulate_price": Line((403, 403, 403, 403, 403, 200, 200, 200), lambda office: office.price()),
     "create_team": Line(admins(201), lambda office: {"name": f"made {next(office.numbers)}"}),
     "list_teams": Line((403, 403, 403, 403, 403, 200, 200, 200)),
     "change_team": Line(admins(200), lambda office: {"name": f"made {next(office.numbers)}"}),

@@ -1,11 +1,11 @@
 """fal's request list as a test scripts it, and the turns of whoever asks it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from app.fal import Erased, Listed, ListedRequest, Trouble
+from app.fal import Erased, Listed, ListedRequest, Trouble, UnitPrices
 
 
 class ScriptedList:
@@ -53,6 +53,10 @@ class ScriptedList:
 
     async def balance(self) -> Any:
         return Trouble("FAL_ADMIN_KEY is not set")
+
+    async def prices(self, endpoints: Sequence[str]) -> UnitPrices | Trouble:
+        self.calls += endpoints
+        return self.trouble or UnitPrices({})
 
     async def erase_payloads(self, fal_request_id: str) -> Any:
         self.calls.append(f"erase {fal_request_id}")

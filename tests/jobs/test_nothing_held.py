@@ -12,11 +12,12 @@ from app.deliveries.post import Post, Tried
 from app.fal import Balance, Erased, Initiated, Stored
 from app.jobs.at_fal.claims import claim_followed
 from app.jobs.unknown.gone import Forgotten
+from tests.gateway import ADMIN
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
 OUTSIDE = {
-    "platform": {"request", "requests", "balance", "erase_payloads"},
+    "platform": {"request", "requests", "balance", "prices", "erase_payloads"},
     "_post": {"send"},
     "storage": {"initiate", "put"},
 }
@@ -40,6 +41,7 @@ def test_every_call_outside_is_walked_below() -> None:
         ("lost.py", "request"),
         ("gone.py", "request"),
         ("balance.py", "balance"),
+        ("price_check.py", "prices"),
         ("fal_copies.py", "erase_payloads"),
         ("sender.py", "send"),
         ("stored.py", "initiate"),
@@ -59,7 +61,7 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
 
         return watching
 
-    for name in ("requests", "request"):
+    for name in ("requests", "request", "prices"):
         monkeypatch.setattr(wiring.platform, name, watched(name, getattr(wiring.platform, name)))
     lost = await hand.lose()
     await hand.name("found", lost)
@@ -68,6 +70,9 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     await hand.sql("UPDATE jobs SET next_check_at = now()")
     (followed,) = await claim_followed(wiring.db, 10, poll_seconds=1)
     await Forgotten(wiring, hand.rooms.hub, hand.rooms.endings).ask_the_list(followed)
+
+    checked = await hand.gateway.client.get("/v1/prices/check", headers=ADMIN)
+    assert checked.status_code == 200, checked.text
 
     async def balance() -> Balance:
         return Balance(Decimal(100))

@@ -20,6 +20,7 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
     shared_sandbox.http.delete("/_sandbox/requests")
     shared_sandbox.http.delete("/_sandbox/webhooks")
     shared_sandbox.http.post("/_sandbox/list", json={"lag_seconds": 0})
+    shared_sandbox.http.delete("/_sandbox/prices")
     shared_sandbox.http.post("/_sandbox/account", json={"user_id": "sandbox-user"})
     shared_sandbox.set_clock(speed=SPEED)
 
