@@ -9,6 +9,7 @@ It imports nothing else of `app`; facts about fal are cited from FAL.md. Its roo
     control · files · storage       what is not fal's (for tests, demos) | the finished videos | uploads by callers
     box                    everything the pretended fal remembers
     uploads                         what is kept of those uploads
+    bill                            what each request cost, as late and as wrong as asked for
     outbox · signing · account      which webhook is due when | the keys that sign them | whose account it is
     jobs · slots · outcomes         one job's course | concurrency | how it ends
     scripts · faults       trouble asked for by the prompt | trouble set for the next calls

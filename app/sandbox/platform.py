@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from app.sandbox.answers import Answer, json_answer
+from app.sandbox.bill import tell_bill
 from app.sandbox.box import Box
 from app.sandbox.calls import Call
 from app.sandbox.faults import spoil, take_fault
@@ -20,6 +21,7 @@ PATHS = {
     ".well-known/jwks.json": "jwks",
     "v1/models/requests/by-endpoint": "list",
     "v1/account/billing": "billing",
+    "v1/models/billing-events": "bill",
 }
 ERASED = re.compile(r"v1/models/requests/([^/]+)/payloads")
 LISTED_SECONDS = 24 * 3600.0
@@ -82,6 +84,8 @@ async def _answer(box: Box, call: Call, name: str) -> Answer:
     if name == "billing":
         return json_answer(200, _tell_balance(box, query))
     try:
+        if name == "bill":
+            return json_answer(200, tell_bill(box, query))
         return json_answer(200, _list_requests(box, query))
     except ValueError as wrong:
         return _error(422, str(wrong))
