@@ -88,6 +88,7 @@ TABLE: dict[str, Line] = {
     "revoke_key": Line(tuple(204 if status == 200 else status for status in OWNS_KEY)),
     "rotate_key": Line(OWNS_KEY, lambda _: {}),
     "list_audit_log": Line(admins(200)),
+    "get_spend_report": Line(everyone(200)),
     "get_live": Line(everyone(200), nobody=200),
     "get_ready": Line(everyone(200), nobody=200),
     "get_metrics": Line(everyone(200), nobody=200),
