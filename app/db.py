@@ -46,6 +46,7 @@ class Lock(IntEnum):
     STANDING = 7_341_004
     FOLD_ENDED = 7_341_005
     LOST = 7_341_006
+    RECONCILE = 7_341_012
 
 
 _COMMAND_SECONDS: Final = 8.0  # longer than statement_timeout, with which Postgres itself gives up
