@@ -68,6 +68,10 @@ def command(
 async def _work(
     settings: Settings, since: str | None, until: str | None, *, adjusts: bool, csv_path: Path | None
 ) -> _Told:
+    if settings.is_sandbox:
+        raise SettingsError(
+            "The bill of FAL_KEY=sandbox ends with it: run `falgate sandbox` and name it in FAL_API_URL."
+        )
     if settings.fal_admin_key is None:
         raise SettingsError("FAL_ADMIN_KEY is not set: fal shows its bill to a key of scope ADMIN only.")
     start, end = _period(settings, since, until)
@@ -108,7 +112,7 @@ async def _reconcile(
     actor = COMMAND_LINE if adjusts else None
     done = await reconcile(db, platform, run_id, since, until, clock=utc_now, zone=settings.zone, adjusts=actor)
     if isinstance(done, Trouble):
-        raise Refusal(f"fal's bill cannot be read just now ({done.reason}){_advice(done)}. Nothing was changed.")
+        raise Refusal(f"fal's bill cannot be read just now ({done.reason}){_advice(done)} Nothing was changed.")
     if csv_path is not None:
         with csv_path.open("wb") as file:
             await write_csv(read_all_lines(db, since, until), cast("BinaryIO", file))
@@ -121,7 +125,7 @@ async def _reconcile(
 
 
 def _advice(trouble: Trouble) -> str:
-    return ": is the scope of FAL_ADMIN_KEY ADMIN?" if trouble.code in {401, 403} else ""
+    return ": is the scope of FAL_ADMIN_KEY ADMIN?" if trouble.code in {401, 403} else "."
 
 
 def _written(told: _Told, *, adjusts: bool) -> str:

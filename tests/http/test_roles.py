@@ -89,6 +89,7 @@ TABLE: dict[str, Line] = {
     "rotate_key": Line(OWNS_KEY, lambda _: {}),
     "list_audit_log": Line(admins(200)),
     "get_spend_report": Line(everyone(200)),
+    "get_reconciliation_report": Line((403, 403, 403, 403, 403, 200, 200, 200)),
     "get_live": Line(everyone(200), nobody=200),
     "get_ready": Line(everyone(200), nobody=200),
     "get_metrics": Line(everyone(200), nobody=200),
