@@ -18,7 +18,7 @@ from app.fal import Platform, Trouble
 from app.ids import show
 from app.money import decimal_text
 from app.problems import Problem
-from app.reports.fal_bill.lists import LISTS, Line, read_all_lines, read_lines
+from app.reports.fal_bill.lists import LISTS, Line, read_all_lines
 from app.reports.fal_bill.run import Reconciled, reconcile
 from app.reports.fal_bill.runs import USUAL_PERIOD, begin_run
 from app.reports.fal_bill.written import write_csv
@@ -26,8 +26,6 @@ from app.reports.period import Faults, read_period
 from app.settings import Settings, SettingsError
 from app.wiring import utc_now
 
-_SHOWN: Final = 10
-_LISTED: Final = ("differs", "ours_only", "fal_only", "pending")
 _WORDS: Final = {
     "matched": "fal billed what we charged",
     "differs": "fal billed something else",
@@ -44,7 +42,6 @@ class _Told:
     since: datetime
     until: datetime
     done: Reconciled
-    first: dict[str, list[Line]]
 
 
 @click.command
@@ -116,12 +113,7 @@ async def _reconcile(
     if csv_path is not None:
         with csv_path.open("wb") as file:
             await write_csv(read_all_lines(db, since, until), cast("BinaryIO", file))
-    first = {
-        name: (await read_lines(db, since, until, name=name, limit=_SHOWN)).lines
-        for name in _LISTED
-        if done.sums[name].requests
-    }
-    return _Told(since, until, done, first)
+    return _Told(since, until, done)
 
 
 def _advice(trouble: Trouble) -> str:
@@ -135,11 +127,14 @@ def _written(told: _Told, *, adjusts: bool) -> str:
     if adjusts:
         lines.append(f"{adjusted.entries} adjustments were booked: {decimal_text(adjusted.usd)} USD")
     lines += ["", *_table(_sums(told.done))]
-    for name, found in told.first.items():
+    for name in LISTS:
+        found = [line for line in told.done.first if line.list == name]
+        if not found:
+            continue
         lines += ["", f"{name}: {_WORDS[name]}", *_table([_cells(line) for line in found], indent="  ")]
         more = told.done.sums[name].requests - len(found)
         lines += [f"  … and {more} more (--csv FILE has them all)"] if more else []
-    if not adjusts and any(name in told.first for name in ("differs", "ours_only")):
+    if not adjusts and any(told.done.sums[name].requests for name in ("differs", "ours_only")):
         lines += ["", "`falgate reconcile --adjust` books what differs or was not billed, once for each job."]
     return "\n".join([*lines, ""])
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from app.embedded import EmbeddedPostgres
 from tests.bench.following import measure_calls, measure_checks
+from tests.bench.reconciling import measure_reconciling
 from tests.bench.speed import measure_reads, measure_submits, measure_weight
 from tests.bench.stage import Figure
 from tests.bench.telling import measure_telling
@@ -47,6 +48,7 @@ MEASURES: Final[dict[str, Callable[[EmbeddedPostgres, int], list[Figure]]]] = {
     "checks": measure_checks,
     "telling": measure_telling,
     "waiting": measure_waiting,
+    "reconciling": measure_reconciling,
 }
 
 

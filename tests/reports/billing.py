@@ -28,7 +28,12 @@ class ScriptedBill:
     during: Callable[[], Awaitable[None]] | None = None
 
     def bill(self, fal_request_id: str, usd: str, at: datetime, **more: Any) -> BillingEvent:
-        given = {"endpoint": TEXT, "units": Decimal(5), "unit_price_usd": Decimal("0.28"), "paid_with": "Key a"} | more
+        given: dict[str, Any] = {
+            "endpoint": TEXT,
+            "units": Decimal(5),
+            "unit_price_usd": Decimal("0.28"),
+            "paid_with": "Key a",
+        } | more
         event = BillingEvent(fal_request_id, billed_at=at, usd=Decimal(usd), **given)
         self.events.append(event)
         return event

@@ -114,7 +114,15 @@ LEFT JOIN LATERAL (
 {_ORDER}
 """  # noqa: S608  ours
 _ALL: Final = f"{_LINES} SELECT {_COLUMNS} FROM lines WHERE $6::text IS NULL OR list = $6 {_ORDER}"  # noqa: S608  ours
-_SUMS_ALONE: Final = f"{_LINES} {_SUMS}"
+_FIRST_WITH_SUMS: Final = f"""{_LINES}
+SELECT s.*, p.* FROM (SELECT array_agg(t) AS sums FROM ({_SUMS}) t) s
+LEFT JOIN (
+    SELECT {_COLUMNS} FROM (
+        SELECT *, row_number() OVER (PARTITION BY list {_ORDER}) AS place FROM lines WHERE list <> 'matched'
+    ) numbered WHERE place <= $6
+) p ON true
+{_ORDER}
+"""  # noqa: S608  ours
 
 # What --adjust may book, by job. That fal's bill does not name a request says something only if it is the bill of the
 # account that the request was sent to: of that FAL_KEY it names others.
@@ -219,10 +227,14 @@ async def read_lines(
     return Lines(lines[:limit], len(lines) > limit, sums, run)
 
 
-async def read_sums(db: Database, since: datetime, until: datetime) -> Sums:
-    """The sums of the requests billed or charged in [since, until). Raises ReportTooLarge."""
+async def read_first_lines(db: Database, since: datetime, until: datetime, *, first: int) -> tuple[Sums, list[Line]]:
+    """The sums of the requests billed or charged in [since, until), and the newest of each list but `matched`.
+
+    Raises ReportTooLarge.
+    """
     async with _reading(db) as (plain, known):
-        return _sums(await plain.fetch(_SUMS_ALONE, *known, since, until, timeout=_TIMEOUT))
+        found = await plain.fetch(_FIRST_WITH_SUMS, *known, since, until, first, timeout=_TIMEOUT)
+    return _sums(found[0]["sums"] or []), [_line(row) for row in found if row["key"] is not None]
 
 
 async def read_all_lines(

@@ -14,7 +14,7 @@ from app.fal import Platform, Trouble
 from app.money import decimal_text
 from app.reports.fal_bill.adjusting import Adjusted, adjust_period
 from app.reports.fal_bill.keeping import Kept, keep_bill
-from app.reports.fal_bill.lists import Sum, Sums, read_sums
+from app.reports.fal_bill.lists import Line, Sum, Sums, read_first_lines
 from app.reports.fal_bill.reading import PAUSES, new_bill, read_bill
 from app.reports.fal_bill.runs import fail_run, finish_run
 
@@ -23,16 +23,20 @@ log = logging.getLogger("falgate.reconcile")
 MARGIN: Final = timedelta(days=2)
 """So much more is read at both ends: what is charged at an edge of the period may be billed beyond it."""
 
+SHOWN: Final = 10
+"""Lines of each list that a run tells of; `matched` is not told."""
+
 _DIFFERENCES: Final = ("differs", "ours_only", "fal_only")
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What came of it: events of fal's, adjustments of ours, and the sums of the lists as they are now."""
+    """What came of it: events of fal's, adjustments of ours, and the lists as they are now."""
 
     kept: Kept
     adjusted: Adjusted
     sums: Sums
+    first: list[Line]
 
     @property
     def agrees(self) -> bool:
@@ -68,7 +72,8 @@ async def reconcile(
     adjusted = Adjusted()
     if adjusts is not None:
         adjusted = await adjust_period(db, since, until, actor=adjusts, now=clock(), zone=zone)
-    done = Reconciled(kept, adjusted, await read_sums(db, since, until))
+    sums, first = await read_first_lines(db, since, until, first=SHOWN)
+    done = Reconciled(kept, adjusted, sums, first)
     await _remember(db, run_id, done, now=clock())
     return done
 
