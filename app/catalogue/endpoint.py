@@ -28,11 +28,17 @@ class PriceSeed:
     when: Mapping[str, Any]
 
 
+def each_second(usd: str, **when: str | bool) -> PriceSeed:
+    """`usd` for each second, from the first one, where the input has these values."""
+    return PriceSeed(base_seconds=Decimal(0), base_usd=Decimal(0), usd_per_second=Decimal(usd), when=when)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # one of each: itself and no other
 class Endpoint:
     """`id` is fal's own, `model` our short public name; `seconds` tells how long a video an input asks for.
 
-    `image_types` are the content types that its `image_fields` take, of at most `image_bytes` each.
+    `image_types` are the content types that its `image_fields` take, of at most `image_bytes` each. A field that may
+    be left out is None by default, and is then not sent: fal's schemas know no null.
     """
 
     id: str

@@ -71,7 +71,12 @@ class Price:
 
     def is_for(self, given: Mapping[str, Any]) -> bool:
         """Whether the input has every value that `when` names."""
-        return all(name in given and given[name] == value for name, value in self.when.items())
+        return all(name in given and _is_same(given[name], value) for name, value in self.when.items())
+
+
+def _is_same(given: Any, value: Any) -> bool:
+    """Python takes True for 1; JSON and fal do not."""
+    return given == value and isinstance(given, bool) == isinstance(value, bool)
 
 
 def price_of(rows: Iterable[Price], *, endpoint: str, given: Mapping[str, Any], now: datetime) -> Price:

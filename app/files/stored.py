@@ -62,7 +62,9 @@ class File(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     id: FileId
-    url: Annotated[str, Field(description="Give it as `image_url`.", json_schema_extra={"format": "uri"})]
+    url: Annotated[
+        str, Field(description="Give it as `image_url`, or another image.", json_schema_extra={"format": "uri"})
+    ]
     content_type: Annotated[str, Field(examples=["image/png"])]
     size_bytes: int
     sha256: Annotated[str, Field(description="Of its bytes, in hex.")]

@@ -85,7 +85,7 @@ async def list_models(tx: Tx, catalogue: Catalogue, *, now: datetime) -> list[Mo
             category=endpoint.category,
             endpoint=endpoint.id,
             input_schema=endpoint.input.model_json_schema(),
-            example=dict(endpoint.example),
+            example={"model": endpoint.model, **endpoint.example},
             prices=_in_force(row for row in rows if row["endpoint"] == endpoint.id),
         )
         for endpoint in catalogue.endpoints

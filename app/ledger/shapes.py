@@ -190,5 +190,5 @@ class Model(BaseModel):
     category: Literal["text-to-video", "image-to-video"]
     endpoint: str
     input_schema: dict[str, Any]
-    example: dict[str, Any]
+    example: dict[str, Any] = Field(description="A body that the category's route accepts as it is.")
     prices: list[PriceNow] = Field(description="Those in force now; exactly one must match an input.")

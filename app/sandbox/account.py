@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-# What Kling 2.1 Master costs a second (FAL.md 7.1), taken for every endpoint.
-UNIT_PRICE_USD = Decimal("0.28")
+UNIT_PRICE_USD = Decimal("0.28")  # what Kling 2.1 Master costs a second (FAL.md 7.1); prices.py has the others
 
 
 @dataclass(slots=True)
@@ -14,15 +13,15 @@ class Account:
     username: str = "sandbox"
     user_id: str = "sandbox-user"
     credits_usd: Decimal = Decimal(10_000)
-    billed_before: Decimal = Decimal(0)  # units of jobs that the box has forgotten
+    billed_before_usd: Decimal = Decimal(0)  # for jobs that the box has forgotten
 
-    def balance_usd(self, billed_units: Decimal) -> Decimal:
-        """Return what is left after so many units of the jobs remembered."""
-        return self.credits_usd - (billed_units + self.billed_before) * UNIT_PRICE_USD
+    def balance_usd(self, billed_usd: Decimal) -> Decimal:
+        """Return what is left after so much for the jobs remembered."""
+        return self.credits_usd - billed_usd - self.billed_before_usd
 
-    def set_balance(self, balance_usd: Decimal, billed_units: Decimal) -> None:
+    def set_balance(self, balance_usd: Decimal, billed_usd: Decimal) -> None:
         """Top up or take away, so that this is what is left now."""
-        self.credits_usd += balance_usd - self.balance_usd(billed_units)
+        self.credits_usd += balance_usd - self.balance_usd(billed_usd)
 
 
 def read_usd(given: object) -> Decimal:

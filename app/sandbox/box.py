@@ -17,6 +17,7 @@ from app.sandbox.faults import Fault
 from app.sandbox.images import size_of, sniff_size
 from app.sandbox.jobs import ENDED, QUEUED, Job, abbreviate
 from app.sandbox.outbox import Outbox
+from app.sandbox.prices import unit_price
 from app.sandbox.scripts import plan_for
 from app.sandbox.signing import KeySet
 from app.sandbox.slots import Slots
@@ -74,10 +75,10 @@ class Box:
         """Return the Unix time of a moment of the job's: never before it was sent, even on a standing clock."""
         return max(job.submitted_at, self.clock.wall_time(moment))
 
-    def billed_units(self, moment: float) -> Decimal:
-        """Return the units of all jobs remembered that have ended."""
+    def billed_usd(self, moment: float) -> Decimal:
+        """Return what all jobs remembered that have ended are billed."""
         ended = (job for job in self.jobs.values() if job.status_at(moment) == ENDED)
-        return sum((job.billed_units() for job in ended), Decimal(0))
+        return sum((job.billed_usd() for job in ended), Decimal(0))
 
     def accept(
         self,
@@ -93,7 +94,7 @@ class Box:
         """Take a job into the queue; `deadline` is in seconds from now. Its end is told to `webhook_url`."""
         moment = self.read_clock()
         plan = plan_for(given.get("prompt") if isinstance(given, dict) else None)
-        seconds = asked_seconds(given)
+        seconds = asked_seconds(endpoint, given)
         job = Job(
             request_id=str(uuid.uuid4()),
             endpoint=endpoint,
@@ -106,6 +107,7 @@ class Box:
             plan=plan,
             clip=choose_clip(self._aspect_ratio(given), seconds),
             seconds=seconds,
+            unit_price_usd=unit_price(endpoint, given),
             key_fingerprint=key_fingerprint,
             headers=headers,
             submitted_at=time.time(),
@@ -137,11 +139,11 @@ class Box:
         job = self.jobs.pop(next(iter(self.jobs)))
         self.outbox.forget(job.request_id)
         if job.status_at(self.clock.read()) == ENDED:
-            self.account.billed_before += job.billed_units()
+            self.account.billed_before_usd += job.billed_usd()
 
     def forget(self) -> None:
         """Forget every job and count and what was still to be told; the clock, the faults and the bill stay."""
-        self.account.billed_before += self.billed_units(self.read_clock())
+        self.account.billed_before_usd += self.billed_usd(self.read_clock())
         self.outbox.forget()
         self._kept_whole.clear()
         self.jobs.clear()
@@ -164,7 +166,7 @@ class Box:
     def _aspect_ratio(self, given: Any) -> str:
         if not isinstance(given, dict):
             return ""
-        image_url = given.get("image_url")
+        image_url = given.get("image_url", given.get("start_image_url"))
         size = self._size_of_image(image_url) if isinstance(image_url, str) else None
         return nearest_aspect_ratio(*size) if size else str(given.get("aspect_ratio", ""))
 

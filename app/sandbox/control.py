@@ -95,7 +95,8 @@ def _is_wanted(job: Job, query: dict[str, str]) -> bool:
 def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
     """Return what is known of a job; of its key only a fingerprint.
 
-    `billable_units` is what the header says or would (null: no header), `billed_units` what fal's bill says.
+    `billable_units` is what the header says or would (null: no header), `billed_units` what fal's bill says, at
+    `unit_price_usd` each.
     """
     status = job.status_at(moment)
     has_ended, webhook = status == ENDED, box.outbox.webhooks.get(job.request_id)
@@ -113,6 +114,7 @@ def describe_job(box: Box, job: Job, moment: float) -> dict[str, Any]:
         "result_status": job.result(job.origin).status if has_ended else None,
         "billable_units": job.billable_units() if has_ended else None,
         "billed_units": f"{job.billed_units():f}" if has_ended else None,
+        "unit_price_usd": f"{job.unit_price_usd:f}",
         "erased": job.erased,
         "webhook": webhook and {"url": webhook.url, "state": webhook.state, "tries": webhook.tries},
         "calls": job.calls,
@@ -220,7 +222,7 @@ def _sign(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
 
 
 def _set_account(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
-    account, billed = box.account, box.billed_units(box.read_clock())
+    account, billed = box.account, box.billed_usd(box.read_clock())
     if "balance_usd" in given:
         account.set_balance(read_usd(given["balance_usd"]), billed)
     account.user_id = str(given.get("user_id", account.user_id))

@@ -51,6 +51,7 @@ class Job:
     plan: Plan
     clip: Clip
     seconds: float
+    unit_price_usd: Decimal
     key_fingerprint: str
     headers: dict[str, str]
     submitted_at: float
@@ -177,6 +178,10 @@ class Job:
         if units is None:
             return Decimal(0) if failure else Decimal(f"{self.seconds:g}")
         return Decimal(units)
+
+    def billed_usd(self) -> Decimal:
+        """Return what fal's bill comes to when it has ended."""
+        return self.billed_units() * self.unit_price_usd
 
     def _units(self, usual: str | None) -> str | None:
         if self.is_cancelled or self.started == inf or self.plan.units == "":

@@ -111,7 +111,7 @@ def _tell_balance(box: Box, query: dict[str, list[str]]) -> dict[str, Any]:
     content: dict[str, Any] = {"username": box.account.username}
     if "credits" in _split(query.get("expand", [])):
         # A JSON number, as fal's schema has it: written with nine places, never reckoned with.
-        balance = float(round(box.account.balance_usd(box.billed_units(box.read_clock())), 9))
+        balance = float(round(box.account.balance_usd(box.billed_usd(box.read_clock())), 9))
         content["credits"] = {"current_balance": balance, "currency": "USD"}
     return content
 

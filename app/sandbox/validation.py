@@ -1,13 +1,21 @@
-"""The input rules of Kling 2.1 Master (FAL.md 7.2), told only when the job runs, as fal does."""
+"""The input rules of the models that are known here (FAL.md 7.2, 7.3), told only when the job runs, as fal does.
+
+`@fal-ai/client` 1.10.1 has their fields (types/endpoints.d.ts:17221-17505, 38006, 44566-44571), ZOD (FAL.md, source
+keys) their bounds; 2.1 Pro is only at fal.ai/models/fal-ai/kling-video/v2.1/pro/image-to-video/llms.txt.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-TEXT_TO_VIDEO = "fal-ai/kling-video/v2.1/master/text-to-video"
-IMAGE_TO_VIDEO = "fal-ai/kling-video/v2.1/master/image-to-video"
+KLING = "fal-ai/kling-video"
+TEXT_TO_VIDEO = f"{KLING}/v2.1/master/text-to-video"
+IMAGE_TO_VIDEO = f"{KLING}/v2.1/master/image-to-video"
+VEO = "fal-ai/veo3.1"
 
 PROMPT_CHARACTERS = 2500
-DEFAULT_SECONDS = 5.0
+VEO_PROMPT_CHARACTERS = 20_000
+DEFAULT_SECONDS = {VEO: 8.0}
+USUAL_SECONDS = 5.0
 
 Problem = dict[str, Any]
 Rule = Callable[[str, Any], Problem | None]
@@ -32,14 +40,15 @@ def find_problems(endpoint: str, given: Any) -> list[Problem]:
     return problems + [problem for problem in checked if problem]
 
 
-def asked_seconds(given: Any) -> float:
+def asked_seconds(endpoint: str, given: Any) -> float:
     """Return the seconds asked for: `"5"`, `"8s"` and 5 are all in use among models (FAL.md 7.3)."""
+    usual = DEFAULT_SECONDS.get(endpoint, USUAL_SECONDS)
     duration = given.get("duration") if isinstance(given, dict) else None
     try:
         seconds = float(str(duration).removesuffix("s"))
     except ValueError:
-        return DEFAULT_SECONDS
-    return seconds if 0 < seconds <= 60 else DEFAULT_SECONDS  # noqa: PLR2004 - no model renders a minute
+        return usual
+    return seconds if 0 < seconds <= 60 else usual  # noqa: PLR2004 - no model renders a minute
 
 
 def _text(longest: int | None = None) -> Rule:
@@ -86,13 +95,50 @@ def _address(name: str, given: Any) -> Problem | None:
     return None
 
 
+def _switch(name: str, given: Any) -> Problem | None:
+    if isinstance(given, bool):
+        return None
+    return make_problem(["body", name], "Input should be a valid boolean", "bool_type", given)
+
+
+def _whole(name: str, given: Any) -> Problem | None:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return None
+    return make_problem(["body", name], "Input should be a valid integer", "int_type", given)
+
+
 SHARED: dict[str, Rule] = {
     "prompt": _text(PROMPT_CHARACTERS),
     "duration": _one_of("5", "10"),
     "negative_prompt": _text(PROMPT_CHARACTERS),
-    "cfg_scale": _share,
 }
+SCALE: dict[str, Rule] = {"cfg_scale": _share}
+RATIO: dict[str, Rule] = {"aspect_ratio": _one_of("16:9", "9:16", "1:1")}
+SOUND: dict[str, Rule] = {"generate_audio": _switch}
+ONE_IMAGE: dict[str, Rule] = {"image_url": _address}
+TWO_IMAGES: dict[str, Rule] = {"image_url": _address, "tail_image_url": _address}
+START_AND_END: dict[str, Rule] = {"start_image_url": _address, "end_image_url": _address}
+VEO_RULES: dict[str, Rule] = {
+    "prompt": _text(VEO_PROMPT_CHARACTERS),
+    "aspect_ratio": _one_of("16:9", "9:16"),
+    "duration": _one_of("4s", "6s", "8s"),
+    "negative_prompt": _text(),
+    "resolution": _one_of("720p", "1080p", "4k"),
+    "seed": _whole,
+    "auto_fix": _switch,
+    "safety_tolerance": _one_of("1", "2", "3", "4", "5", "6"),
+}
+OF_TEXT = ("prompt",)
+OF_IMAGE = ("prompt", "image_url")
 RULES: dict[str, tuple[tuple[str, ...], dict[str, Rule]]] = {
-    TEXT_TO_VIDEO: (("prompt",), {**SHARED, "aspect_ratio": _one_of("16:9", "9:16", "1:1")}),
-    IMAGE_TO_VIDEO: (("prompt", "image_url"), {**SHARED, "image_url": _address}),
+    TEXT_TO_VIDEO: (OF_TEXT, SHARED | SCALE | RATIO),
+    IMAGE_TO_VIDEO: (OF_IMAGE, SHARED | SCALE | ONE_IMAGE),
+    f"{KLING}/v2.1/standard/image-to-video": (OF_IMAGE, SHARED | SCALE | ONE_IMAGE),
+    f"{KLING}/v2.1/pro/image-to-video": (OF_IMAGE, SHARED | SCALE | TWO_IMAGES),
+    f"{KLING}/v2.5-turbo/pro/text-to-video": (OF_TEXT, SHARED | SCALE | RATIO),
+    f"{KLING}/v2.5-turbo/pro/image-to-video": (OF_IMAGE, SHARED | SCALE | TWO_IMAGES),
+    f"{KLING}/v2.5-turbo/standard/image-to-video": (OF_IMAGE, SHARED | SCALE | ONE_IMAGE),
+    f"{KLING}/v2.6/pro/text-to-video": (OF_TEXT, SHARED | SCALE | RATIO | SOUND),
+    f"{KLING}/v2.6/pro/image-to-video": (("prompt", "start_image_url"), SHARED | SOUND | START_AND_END),
+    VEO: (OF_TEXT, VEO_RULES | SOUND),
 }

@@ -35,6 +35,8 @@ from .world import NOBODYS
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
+MANY = 20
+
 
 @dataclass
 class Findings:
@@ -115,12 +117,21 @@ async def explored(postgres: EmbeddedPostgres, template: str, fal: Sandbox) -> A
         yield gateway
 
 
+def ask_for_fewer_models(document: dict[str, Any]) -> None:
+    """Of each route's models the first and the last, which differ most: the others are read in the same way."""
+    for path in document["paths"].values():
+        content = path.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        if "anyOf" in content.get("schema", {}):
+            content["schema"]["anyOf"] = content["schema"]["anyOf"][:: len(content["schema"]["anyOf"]) - 1]
+            content["examples"] = dict(list(content["examples"].items())[:: len(content["examples"]) - 1])
+
+
 @pytest.mark.parametrize(
     ("role", "examples", "coverage"),
     [
         ("member", 2, False),
         ("admin", 0, True),
-        *(pytest.param(role, 20, True, marks=pytest.mark.slow) for role in ("member", "admin")),
+        *(pytest.param(role, MANY, True, marks=pytest.mark.slow) for role in ("member", "admin")),
     ],
 )
 async def test_whatever_is_asked_is_answered_as_described(
@@ -129,6 +140,8 @@ async def test_whatever_is_asked_is_answered_as_described(
     person = await explored.make_person(role)
     await explored.set_quota("1000.00", scope="user", scope_id=person.user_id)
     document = (await explored.client.get("/openapi.json")).json()
+    if examples < MANY:
+        ask_for_fewer_models(document)
     findings = await asyncio.to_thread(explore, document, explored, person, examples=examples, coverage=coverage)
     assert not findings.faults, "\n\n".join(f"{where}: {what}" for where, what in findings.faults.items())
     assert not [status for status in findings.statuses if status >= 500]

@@ -1,4 +1,4 @@
-"""The input rules of Kling 2.1 Master (FAL.md 7.2), the image's shape, and what is kept of an input."""
+"""The input rules of the models (FAL.md 7.2, 7.3), the image's shape, and what is kept of an input."""
 
 import base64
 import struct
@@ -10,9 +10,12 @@ import pytest
 from app.sandbox.clips import choose_clip, nearest_aspect_ratio
 from app.sandbox.images import sniff_size
 from app.sandbox.jobs import abbreviate
-from app.sandbox.validation import asked_seconds, find_problems
+from app.sandbox.validation import VEO, asked_seconds, find_problems
 
 from .running import IMAGE, TEXT, Sandbox
+
+LAST = "fal-ai/kling-video/v2.1/pro/image-to-video"
+SOUND = "fal-ai/kling-video/v2.6/pro/image-to-video"
 
 
 def make_png(width: int, height: int) -> str:
@@ -45,6 +48,18 @@ def make_jpeg(width: int, height: int) -> str:
         (IMAGE, {"prompt": "x", "image_url": 7}, [("image_url", "string_type")]),
         (IMAGE, {"prompt": "x", "image_url": make_png(300, 300), "aspect_ratio": "odd"}, []),
         (TEXT, {"prompt": "x" * 2500, "duration": "10", "aspect_ratio": "1:1", "cfg_scale": 0}, []),
+        (LAST, {"prompt": "x", "image_url": "https://x", "tail_image_url": "cat"}, [("tail_image_url", "")]),
+        (LAST, {"prompt": "x", "image_url": "https://x", "tail_image_url": None}, [("tail_image_url", "string_type")]),
+        (LAST, {"prompt": "x", "image_url": "https://x", "tail_image_url": "https://y"}, []),
+        (SOUND, {"prompt": "x", "image_url": "https://x"}, [("start_image_url", "missing")]),
+        (
+            SOUND,
+            {"prompt": "x", "start_image_url": "https://x", "generate_audio": 1},
+            [("generate_audio", "bool_type")],
+        ),
+        (VEO, {"prompt": "x", "duration": "5"}, [("duration", "one_of")]),
+        (VEO, {"prompt": "x", "seed": 1.5, "auto_fix": "yes"}, [("seed", "int_type"), ("auto_fix", "bool_type")]),
+        (VEO, {"prompt": "x" * 20_000, "duration": "4s", "resolution": "4k", "safety_tolerance": "6", "seed": 7}, []),
         ("kling/v4/text-to-video", {"prompt": "x", "duration": 12}, []),
     ],
 )
@@ -63,7 +78,11 @@ def test_an_input_is_an_object() -> None:
     ("duration", "seconds"), [("5", 5), ("10", 10), ("8s", 8), (7, 7), ("auto", 5), (None, 5), ("nan", 5)]
 )
 def test_durations_of_all_models_are_understood(duration: Any, seconds: float) -> None:
-    assert asked_seconds({"duration": duration}) == seconds
+    assert asked_seconds(TEXT, {"duration": duration}) == seconds
+
+
+def test_a_duration_that_was_left_out_is_the_models_own() -> None:
+    assert [asked_seconds(endpoint, {"prompt": "x"}) for endpoint in (TEXT, VEO)] == [5, 8]
 
 
 @pytest.mark.parametrize("make", [make_png, make_jpeg])

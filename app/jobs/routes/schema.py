@@ -185,6 +185,7 @@ def _body(schemas: dict[str, Any], catalogue: Catalogue, category: str) -> dict[
         body = body_type(endpoint)
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}", mode="validation")
         schemas |= schema.pop("$defs", {})
+        schema["title"] = endpoint.model
         schema["properties"]["model"] |= {"enum": [endpoint.model, endpoint.id]}
         example = dict(endpoint.example)
         if endpoint.model != DEFAULT_MODEL:

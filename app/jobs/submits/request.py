@@ -188,8 +188,12 @@ def _read_body(
 
 
 def as_given(endpoint: Endpoint, fields: Input) -> tuple[dict[str, Any], str | None]:
-    """fal's input as it is shown, and as it is sent, as JSON text, where an image makes that something else."""
-    sent = {name: getattr(fields, name) for name in endpoint.input.model_fields}
+    """fal's input as it is shown, and as it is sent, as JSON text, where an image makes that something else.
+
+    A field that was left out and has no default is in neither.
+    """
+    given = {name: getattr(fields, name) for name in endpoint.input.model_fields}
+    sent = {name: value for name, value in given.items() if value is not None}
     shown = {name: show_image(value) if name in endpoint.image_fields else value for name, value in sent.items()}
     return shown, (to_json(sent).decode() if sent != shown else None)
 
