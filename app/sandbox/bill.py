@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.sandbox.account import UNIT_PRICE_USD, read_usd
+from app.sandbox.account import read_usd
 from app.sandbox.jobs import ENDED, Job
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class Bill:
 
     def events_of(self, job: Job, billed_at: datetime) -> list[Event]:
         """Return what an ended job is billed; nothing for what costs nothing."""
-        units, price = job.billed_units(), unit_price_of(job.endpoint)
-        usd = self.costs.get(job.request_id, units * price)
+        units, price = job.billed_units(), job.unit_price_usd
+        usd = self.costs.get(job.request_id, job.billed_usd())
         if usd is None or (not usd and job.request_id not in self.costs):
             return []
         pieces = self.pieces.get(job.request_id, 1)
@@ -83,12 +83,6 @@ class Bill:
             for piece in range(pieces)
             for part in [usd - each * (pieces - 1) if piece == 0 else each]
         ]
-
-
-def unit_price_of(endpoint: str) -> Decimal:
-    """Return what a unit of this endpoint costs."""
-    del endpoint
-    return UNIT_PRICE_USD
 
 
 def events_told(box: "Box", moment: float) -> list[Event]:

@@ -29,6 +29,7 @@ async def test_an_adjustment_is_counted_in_charge_windows_and_spend(house: House
     assert await house.end(job_id)
     before = await house.job(job_id)
     assert await adjust(house, job_id, "1.40") == Decimal("2.80")
+    house.clock.advance(seconds=1)
     assert await adjust(house, job_id, "-2.80", source="another note", seconds="-5") == 0
     after = await house.job(job_id)
     assert after["charged_usd"] == 0

@@ -30,10 +30,11 @@ UPDATE jobs SET charged_usd = charged_usd + $2, version = version + 1 WHERE id =
 
 
 class JobNotEnded(Problem):
-    """The job has not ended, so nothing was charged yet that could be corrected.
+    """The job is still under way.
 
-    Wait for its end, cancel it, or, when it is `unconfirmed`, have an admin resolve it: that is where its charge is
-    decided.
+    There is no video yet, what it was asked is needed to finish it, and nothing was charged that could be corrected.
+    Wait for its end (`GET /v1/jobs/{id}` with `Prefer: wait=60`, or its events), or cancel it
+    (`POST /v1/jobs/{id}/cancel`), and send this again afterwards. An `unconfirmed` job is resolved by an admin.
     """
 
     status = 409
@@ -76,7 +77,7 @@ async def lock_ended_job(plain: Plain, job_id: UUID) -> EndedJob:
     windows = await lock_windows(plain, set(usage_ids))
     row = await plain.fetchrow(_LOCK, job_id)
     if row is None or row["finished_at"] is None:
-        raise JobNotEnded("Its charge is decided when it ends; look at it again then.")
+        raise JobNotEnded("Its charge is decided when it ends: correct it then.")
     return EndedJob(held_of(row), row["status"], row["charged_usd"], windows)
 
 

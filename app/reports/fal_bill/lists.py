@@ -1,6 +1,6 @@
 """The lists: for each fal request what fal billed beside what we charged, told from what is kept of both."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -239,7 +239,7 @@ async def read_first_lines(db: Database, since: datetime, until: datetime, *, fi
 
 async def read_all_lines(
     db: Database, since: datetime, until: datetime, *, name: str | None = None
-) -> AsyncIterator[Sequence[Line]]:
+) -> AsyncGenerator[Sequence[Line]]:
     """All of them, some at a time, within one transaction: whoever takes them must not wait for anybody."""
     async with _reading(db) as (plain, known):
         cursor = await plain.cursor(_ALL, *known, since, until, name, timeout=_TIMEOUT)

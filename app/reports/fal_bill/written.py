@@ -1,7 +1,8 @@
 """How the lines of a reconciliation are written as CSV."""
 
 import csv
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from io import StringIO
 from typing import BinaryIO, Final
@@ -31,14 +32,12 @@ COLUMNS: Final = (
 )
 
 
-async def write_csv(pages: AsyncIterable[Sequence[Line]], file: BinaryIO) -> int:
-    """A header and a line for each, into `file`; how many."""
+async def write_csv(pages: AsyncGenerator[Sequence[Line]], file: BinaryIO) -> None:
+    """A header and a line for each, into `file`."""
     _write([COLUMNS], file)
-    written = 0
-    async for lines in pages:
-        _write([_cells(line) for line in lines], file)
-        written += len(lines)
-    return written
+    async with aclosing(pages):
+        async for lines in pages:
+            _write([_cells(line) for line in lines], file)
 
 
 def _write(rows: Sequence[Sequence[str]], file: BinaryIO) -> None:
