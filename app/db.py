@@ -47,6 +47,7 @@ class Lock(IntEnum):
     FOLD_ENDED = 7_341_005
     LOST = 7_341_006
     ALERTS = 7_341_011
+    RECONCILE = 7_341_012
 
 
 _COMMAND_SECONDS: Final = 8.0  # longer than statement_timeout, with which Postgres itself gives up

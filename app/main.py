@@ -1,5 +1,6 @@
 """The application: `create_app(settings)` puts the rooms together. Importing this reads nothing."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -47,6 +48,8 @@ from app.problems import (
 from app.reports import routes as reports
 from app.reports.desks import Desks
 from app.reports.explanation import routes as explanation
+from app.reports.fal_bill import routes as reconciling
+from app.reports.fal_bill.daily import DailyReconciling
 from app.reports.refusals import routes as refusals
 from app.settings import Settings
 from app.web import docs, health, metrics
@@ -73,12 +76,14 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
         app.state.rooms = Rooms(wiring, last_used)
         app.state.sender = app.state.rooms.sender
         app.state.repeats = Repeats(wiring, app.state.rooms.submits)
+        daily = DailyReconciling(wiring)
         if work:
             app.state.rooms.start()
+            daily.start()
         try:
             yield
         finally:
-            await app.state.rooms.stop()
+            await asyncio.gather(app.state.rooms.stop(), daily.stop())
             await unwire(wiring)
 
     app = FastAPI(
@@ -96,7 +101,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, log_routes.router, explanation.router, tokens.router, files.router)
-    of_money = (ledger.router, price_routes.router, reports.router, refusals.router)
+    of_money = (ledger.router, price_routes.router, reports.router, refusals.router, reconciling.router)
     domains = (*of_jobs, deliveries.router, *of_money, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew

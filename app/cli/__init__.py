@@ -1,4 +1,4 @@
-"""The command line, `falgate serve | migrate | …`: one file a command.
+"""The command line, one file a command: `falgate serve`, `migrate`, `demo` and all others of `_COMMANDS`.
 
 A command is imported when it is called, so that `serve` carries nothing of the others. Whatever keeps a command
 from its work is one sentence on standard error; no value of a secret is ever in it.
@@ -11,7 +11,7 @@ import click
 
 from app import __version__
 
-_COMMANDS: Final = ("serve", "migrate", "demo", "sandbox", "keys", "report", "prices", "audit", "recover")
+_COMMANDS: Final = ("serve", "migrate", "demo", "sandbox", "keys", "report", "prices", "reconcile", "audit", "recover")
 
 
 class _Commands(click.Group):

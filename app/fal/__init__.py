@@ -17,14 +17,15 @@ What this room guarantees:
 Where things are
 - fal's queue: `queue` asks, `paths` says where, `verdicts` reads the answer into `outcomes`; `errors`, `lines`,
   `messages`
-- fal's platform API: `platform` asks for the balance, the request list, which `listed` reads, and the price list, which
-  `pricing` reads; it erases payloads
+- fal's platform API: `platform` asks for the balance, the request list, which `listed` reads, the price list
+  (`pricing`) and the bill (`billing`); it erases payloads
 - webhooks: `signature`, then `webhooks`
 - `storage` puts a caller's image where a job can name it
 - `downloads`: the videos at its CDN, which are public: no key goes there
 - `wire`: the connections, and reading one reply
 """
 
+from app.fal.billing import LONGEST_PERIOD, BillingEvent, BillPage
 from app.fal.downloads import Download, DownloadGone, Downloads, DownloadTrouble, OutOfRange
 from app.fal.errors import SPEAKS_OF_US
 from app.fal.lines import MOST_LINES
@@ -69,12 +70,15 @@ from app.fal.wire import trust
 __all__ = [
     "CLIENT_CLOSED",
     "COVERED",
+    "LONGEST_PERIOD",
     "MOST_LINES",
     "SPEAKS_OF_US",
     "Accepted",
     "AlreadyCompleted",
     "Balance",
+    "BillPage",
     "BillableUnits",
+    "BillingEvent",
     "CancelDone",
     "CancelOutcome",
     "CancelRequested",

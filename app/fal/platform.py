@@ -1,16 +1,18 @@
-"""fal's platform API: balance, request list, price list, erasing payloads; FAL_API_URL is the one place asked."""
+"""fal's platform API: balance, bill, request list, price list, erasing; FAL_API_URL is the one place asked."""
 
 import asyncio
 import json
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
 import httpx
 from pydantic import SecretStr
 
+from app.fal.billing import PAGE_EVENTS, BillPage, read_bill_page
 from app.fal.listed import Listed, ListedRequest, read_page
 from app.fal.messages import Reply
 from app.fal.outcomes import Trouble
@@ -56,6 +58,7 @@ class Platform:
         self.longest_seconds = connect_seconds + read_seconds
         self.reads_balance = admin_key is not None
         self.erases_payloads = admin_key is not None
+        self.reads_bill = admin_key is not None
         self._url = FalUrl(api_url)
         self._fal_key = fal_key
         self._admin_key = admin_key
@@ -74,6 +77,15 @@ class Platform:
         if isinstance(reply, Trouble):
             return reply
         return _read_balance(reply) or _trouble(reply)
+
+    async def bill_page(self, since: datetime, until: datetime, cursor: str | None = None) -> BillPage | Trouble:
+        """A page of what fal billed in [since, until), at most 90 days; only where there is an admin key."""
+        if self._admin_key is None:
+            return Trouble("FAL_ADMIN_KEY is not set")
+        query = {"start": _moment_text(since), "end": _moment_text(until), "limit": str(PAGE_EVENTS)}
+        more = {"expand": "auth_method", **({"cursor": cursor} if cursor else {})}
+        reply = await self._get("/models/billing-events", query | more, self._admin_key)
+        return reply if isinstance(reply, Trouble) else await asyncio.to_thread(read_bill_page, reply)
 
     async def requests(self, endpoint: str) -> Listed | Trouble:
         """All that fal's request list names of this endpoint: what has started in the last 24 h, without payloads.
@@ -155,6 +167,10 @@ class Platform:
                 return await exchange(self._transport, request, most_bytes=PAGE_BYTES, scrub=self._scrub)
         except Exception as reason:  # noqa: BLE001  aiohttp's own exceptions pass its transport now and then
             return Trouble(self._scrub.reason(reason))
+
+
+def _moment_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _read_balance(reply: Reply) -> Balance | None:

@@ -9,6 +9,7 @@ It imports nothing else of `app`; facts about fal are cited from FAL.md. Its roo
     control · files · storage       what is not fal's (for tests, demos) | the finished videos | uploads by callers
     box                    everything the pretended fal remembers
     uploads                         what is kept of those uploads
+    bill                            what each request cost, as late and as wrong as asked for
     outbox · signing · account      which webhook is due when | the keys that sign them | whose account it is
     price_list · prices             what fal says a second costs | what it bills
     jobs · slots · outcomes         one job's course | concurrency | how it ends

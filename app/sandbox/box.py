@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from app.sandbox.account import Account
+from app.sandbox.bill import Bill
 from app.sandbox.clips import choose_clip, nearest_aspect_ratio
 from app.sandbox.clock import Clock
 from app.sandbox.endpoints import alias_of
@@ -51,6 +52,7 @@ class Box:
         self.calls: Counter[str] = Counter()
         self.account = Account()
         self.prices = PriceList()
+        self.bill = Bill()
         self.keys = KeySet()
         self.outbox = Outbox()
         self.uploads = Uploads()

@@ -20,14 +20,21 @@
 | `POST /_sandbox/prices` | `{"endpoint_id", "unit_price": "0.30" (null: not listed), "unit"?, "currency"?}` → it too |
 | `DELETE /_sandbox/prices` | as they were |
 | `POST /_sandbox/list` | `{"lag_seconds"}`: so late the request list names what has started, and ended |
+| `GET /_sandbox/bill` | `{lag_seconds, billing_events}`: all that the bill tells by now, the newest first |
+| `POST /_sandbox/bill` | `{"lag_seconds"?, "change"?, "extra"?}`: how it is late and wrong from now on |
+| `DELETE /_sandbox/bill` | it is at once and right again |
 | `POST /_sandbox/speed` | `{"speed"?: 10, "advance"?: 2.5}`; speed 0 stops the clock, advance moves it on |
 | `GET /_sandbox/scripts` | the words for prompts, the faults, the keys that are refused |
 
-`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, pricing, erase,
+`fault` is a name in faults.FAULTS. `call`: submit, status, stream, result, cancel, jwks, list, billing, pricing, bill,
+erase,
 initiate and put (the two steps of an upload), or any (as without it). `times`: so many calls; without it until cleared.
 `accepted`: the submit, cancel or upload is carried out all the same, only its answer is spoilt. `prompt`: only calls
 about a job whose prompt contains this. `seconds`: how late the right answer of the fault `slow` is (`accepted`: carried
 out at once, and only then the wait). The first fault that fits a call is the one it meets.
+`change` of the bill: a list of `{"request_id", "cost_usd"?: "1.50" or null, "events"?: 3}`: another cost, left out, in
+so many events. `extra`: a list of `{"request_id", "endpoint_id", "cost_usd", "units"?, "timestamp"?, "auth_method"?}`,
+one more event each: of somebody else's request, or, with a negative cost, a correction.
 `habits` of webhooks are the members of outbox.Habits: `enabled`, `drop`, `delay_seconds`, `copies`, `reverse`,
 `payload`, `timeout_seconds`. To sign as another of fal's accounts, set another `user_id`.
 A job moved by hand takes no slot of `concurrency`; moved to IN_QUEUE it stays there until moved again.
@@ -43,6 +50,7 @@ from typing import Any
 
 from app.sandbox.account import read_usd
 from app.sandbox.answers import Answer, json_answer
+from app.sandbox.bill import Bill, describe, events_told
 from app.sandbox.box import Box
 from app.sandbox.calls import Call
 from app.sandbox.faults import FAULTS, read_fault
@@ -247,6 +255,21 @@ def _set_list(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
     return {"lag_seconds": lag}
 
 
+def _tell_bill(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
+    events = [describe(event) for event in events_told(box, box.read_clock())]
+    return {"lag_seconds": box.bill.lag_seconds, "billing_events": events}
+
+
+def _set_bill(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
+    box.bill.change(given)
+    return {"lag_seconds": box.bill.lag_seconds}
+
+
+def _reset_bill(box: Box, _query: dict[str, str], _given: Any) -> dict[str, Any]:
+    box.bill = Bill()
+    return {}
+
+
 def _set_speed(box: Box, _query: dict[str, str], given: Any) -> dict[str, Any]:
     speed, advance = float(given.get("speed", box.clock.speed)), float(given.get("advance", 0))
     if not (0 <= speed < inf and 0 <= advance < inf):
@@ -280,6 +303,9 @@ ROUTES: dict[tuple[str, str], Callable[[Box, dict[str, str], Any], dict[str, Any
     ("POST", "prices"): _set_price,
     ("DELETE", "prices"): _reset_prices,
     ("POST", "list"): _set_list,
+    ("GET", "bill"): _tell_bill,
+    ("POST", "bill"): _set_bill,
+    ("DELETE", "bill"): _reset_bill,
     ("POST", "speed"): _set_speed,
     ("GET", "scripts"): _list_scripts,
 }

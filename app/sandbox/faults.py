@@ -10,7 +10,7 @@ from app.sandbox.validation import make_problem
 
 LOCKED = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
 CALLS = ("submit", "status", "stream", "result", "cancel")
-PLATFORM_CALLS = ("jwks", "list", "billing", "pricing", "erase")
+PLATFORM_CALLS = ("jwks", "list", "billing", "pricing", "bill", "erase")
 STORAGE_CALLS = ("initiate", "put")
 FOR_EVER = -1
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from app.sandbox.answers import Answer, json_answer
+from app.sandbox.bill import tell_bill
 from app.sandbox.box import Box
 from app.sandbox.calls import Call
 from app.sandbox.faults import spoil, take_fault
@@ -21,6 +22,7 @@ PATHS = {
     "v1/models/requests/by-endpoint": "list",
     "v1/account/billing": "billing",
     "v1/models/pricing": "pricing",
+    "v1/models/billing-events": "bill",
 }
 ERASED = re.compile(r"v1/models/requests/([^/]+)/payloads")
 LISTED_SECONDS = 24 * 3600.0
@@ -83,7 +85,8 @@ async def _answer(box: Box, call: Call, name: str) -> Answer:
     if name == "billing":
         return json_answer(200, _tell_balance(box, query))
     try:
-        return json_answer(200, box.prices.page(query) if name == "pricing" else _list_requests(box, query))
+        tell = {"bill": tell_bill, "list": _list_requests}.get(name)
+        return json_answer(200, tell(box, query) if tell else box.prices.page(query))
     except ValueError as wrong:
         return _error(422, str(wrong))
 

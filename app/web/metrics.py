@@ -1,6 +1,7 @@
 """/metrics, in Prometheus' text format: what there is of jobs and money from the database, the rest of this process."""
 
 import hmac
+import json
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -18,6 +19,7 @@ from app.jobs.ends.ended import count_ended
 from app.jobs.states import WAITING
 from app.money import ZERO
 from app.problems import responses
+from app.reports.fal_bill.runs import USUAL_PERIOD
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["health"])
@@ -34,6 +36,10 @@ SELECT degraded_since IS NOT NULL AS is_degraded, coalesce(breaker_at > now() - 
        CASE WHEN breaker_users_at > now() - {OPEN_FOR} THEN breaker_users ELSE 0 END AS users_paused,
        CASE WHEN balance_read_at > now() - interval '5 minutes' THEN balance_usd END AS balance_usd FROM upstream
 """  # noqa: S608  ours
+_RECONCILED: Final = """
+SELECT figures::text, greatest(extract(epoch FROM now() - started_at), 0)::float8 AS age_seconds FROM reconciliations
+WHERE figures ? 'lists' AND until - since >= $1 ORDER BY id DESC LIMIT 1
+"""
 _TRACKED: Final = frozenset(WAITING) - {"queued"}
 
 Sample = tuple[Mapping[str, str], Decimal | float]
@@ -60,6 +66,7 @@ async def _of_the_database(plain: Plain) -> list[str]:
     upstream: Any = await plain.fetchrow(_UPSTREAM)
     charged_usd = await plain.fetchval(_CHARGED)
     pending = await count_pending(plain)
+    reconciled = await plain.fetchrow(_RECONCILED, USUAL_PERIOD)
     waiting = {status: rows[status]["jobs"] if status in rows else 0 for status in WAITING}
     oldest = rows["queued"]["oldest_seconds"] if "queued" in rows else 0.0
     overdue = max([0.0, *(row["overdue_seconds"] for status, row in rows.items() if status in _TRACKED)])
@@ -98,6 +105,37 @@ async def _of_the_database(plain: Plain) -> list[str]:
         *_tell("deliveries_pending", "gauge", "Webhooks to callers on their way.", _one(pending)),
         *_tell("held_usd", "gauge", "Dollars promised and not settled.", _one(held_usd)),
         *_tell("charged_usd_total", "counter", "Dollars charged.", _one(charged_usd)),
+        *_tell_reconciled(reconciled),
+    ]
+
+
+def _tell_reconciled(run: Any) -> list[str]:
+    """What the last run over its usual period found; nothing before the first."""
+    lists = json.loads(run["figures"], parse_float=Decimal)["lists"] if run else None
+    apart = sum((Decimal(lists[name]["apart_usd"]) for name in ("differs", "ours_only")), ZERO) if lists else ZERO
+
+    def told(value: Decimal | float) -> list[Sample]:
+        return _one(value) if lists else []
+
+    return [
+        *_tell(
+            "reconciliation_drift_usd",
+            "gauge",
+            "By how much fal's bill and what was charged are apart, whichever way; absent before the first look.",
+            told(apart),
+        ),
+        *_tell(
+            "fal_only_usd",
+            "gauge",
+            "What fal billed for requests that are no jobs of ours.",
+            told(Decimal(lists["fal_only"]["fal_usd"]) if lists else ZERO),
+        ),
+        *_tell(
+            "reconciliation_age_seconds",
+            "gauge",
+            "How long ago fal's bill was last read.",
+            told(run["age_seconds"] if run else 0.0),
+        ),
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from app.embedded import EmbeddedPostgres
 from tests.bench.following import measure_calls, measure_checks
+from tests.bench.reconciling import measure_reconciling
 from tests.bench.seeding import JOBS
 from tests.bench.speed import measure_reads, measure_submits, measure_weight
 from tests.bench.stage import Figure
@@ -51,6 +52,7 @@ MEASURES: Final[dict[str, Callable[[EmbeddedPostgres, int], list[Figure]]]] = {
     "telling": measure_telling,
     "waiting": measure_waiting,
     "years": measure_years,
+    "reconciling": measure_reconciling,
 }
 
 

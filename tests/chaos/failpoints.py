@@ -136,6 +136,19 @@ NOT_KILLED: Final[dict[str, str]] = {
         ),
         "forgets the prompts by which the books are compared; ended at each step in tests/jobs/test_forgetting.py",
     ),
+    **dict.fromkeys(
+        (
+            "commit app.reports.fal_bill.runs:begin_run",
+            "commit app.reports.fal_bill.runs:begin_daily_run",
+            "commit app.reports.fal_bill.runs:fail_run",
+            "platform.bill_page app.reports.fal_bill.reading:_read_page",
+            "commit app.reports.fal_bill.keeping:keep_bill",
+            "commit app.reports.fal_bill.adjusting:_adjust",
+            "commit app.reports.fal_bill.run:_remember",
+        ),
+        "a reconciliation: ended between its steps in tests/reports/test_reconciling.py",
+    ),
+    "commit app.reports.fal_bill.lists:_reading": "reads",
     "commit app.outputs.rows:claim_outputs": "the archive, without OUTPUT_STORE here, is killed in tests/outputs",
     "commit app.outputs.rows:store_output": "as the line above",
     "commit app.outputs.rows:try_later": "a pause is lost: the lease ends instead",
@@ -155,7 +168,7 @@ NOT_KILLED: Final[dict[str, str]] = {
 _COMMITS: Final = {"begin", "begin_plain"}
 CALLS: Final = {
     "fal": {"submit", "status", "result", "cancel"},
-    "platform": {"requests", "request", "balance", "prices", "erase_payloads"},
+    "platform": {"requests", "request", "balance", "prices", "erase_payloads", "bill_page"},
     "storage": {"initiate", "put"},
     "signatures": {"judge"},
     "post": {"send"},

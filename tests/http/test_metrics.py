@@ -14,6 +14,7 @@ from app.fal import Balance, Trouble
 from app.jobs.at_fal import balance
 from app.jobs.ends.ended import fold_ended
 from app.ledger.audit import audit
+from app.reports.fal_bill.runs import begin_daily_run
 from app.settings import Settings
 from tests.gateway import Gateway
 from tests.jobs.hand import Hand, by_hand, failed
@@ -278,7 +279,11 @@ def _alerts() -> list[dict[str, Any]]:
 async def test_every_metric_that_a_rule_names_exists(hand: Hand) -> None:
     await _end(hand)
     await hand.sql("UPDATE upstream SET balance_usd = 1, balance_read_at = now()")
-    await _told(hand)
+    await begin_daily_run(hand.gateway.wiring.db, by="test", now=hand.clock())
+    await hand.sql("""UPDATE reconciliations SET figures = '{"lists": {"differs": {"apart_usd": "1.40"},
+        "ours_only": {"apart_usd": "2.80"}, "fal_only": {"fal_usd": "7.00"}}}'""")
+    told = await _told(hand)
+    assert (told["falgate_reconciliation_drift_usd"], told["falgate_fal_only_usd"]) == (4.2, 7)
     there = set(_names(await _told(hand)))
     for rule in _alerts():
         named = set(re.findall(r"\bfalgate_\w+", rule["expr"]))

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from app.deliveries.post import Post, Tried
-from app.fal import Balance, Erased, Initiated, Stored
+from app.fal import Balance, BillPage, Erased, Initiated, Stored
 from app.jobs.at_fal.claims import claim_followed
 from app.jobs.unknown.gone import Forgotten
+from app.reports.fal_bill.daily import DailyReconciling
 from tests.gateway import ADMIN
 from tests.jobs.hand import Hand, rest
 
 APP = Path(__file__).parent.parent.parent / "app"
 OUTSIDE = {
-    "platform": {"request", "requests", "balance", "prices", "erase_payloads"},
+    "platform": {"request", "requests", "balance", "prices", "erase_payloads", "bill_page"},
     "_post": {"send"},
     "storage": {"initiate", "put"},
 }
@@ -43,6 +44,7 @@ def test_every_call_outside_is_walked_below() -> None:
         ("balance.py", "balance"),
         ("price_check.py", "prices"),
         ("fal_copies.py", "erase_payloads"),
+        ("reading.py", "bill_page"),
         ("sender.py", "send"),
         ("stored.py", "initiate"),
         ("stored.py", "put"),
@@ -81,6 +83,14 @@ async def test_nothing_is_held_while_others_are_asked(hand: Hand, monkeypatch: p
     monkeypatch.setattr(wiring.platform, "reads_balance", True)
     await hand.rooms.balance._turn(1)
     await rest(hand.rooms.balance.loop)
+
+    async def bill_page(*_: Any) -> BillPage:
+        return BillPage((), None)
+
+    monkeypatch.setattr(wiring.platform, "bill_page", watched("bill_page", bill_page), raising=False)
+    daily = DailyReconciling(wiring)
+    await daily._turn(1)
+    await rest(daily.loop)
 
     async def send(*_: Any, **__: Any) -> Tried:
         return Tried(outcome="delivered", status=200)

@@ -7,26 +7,17 @@ from app.accounts import audit_log
 from app.accounts.callers import Caller, RoleForbidden, acting
 from app.db import plain_of
 from app.ids import show
+from app.jobs.ends.adjust import JobNotEnded
 from app.jobs.forgetting.forget import forget_jobs
 from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_visible
 from app.jobs.rooms import Rooms
 from app.outputs import archive
-from app.problems import NotFound, Problem
+from app.problems import NotFound
 
 _LOOK: Final = f"""
 SELECT j.user_id, j.status, j.finished_at IS NOT NULL AS has_ended, j.payload_erased_at IS NOT NULL AS is_erased
 FROM jobs j WHERE j.id = $1 AND {sql_visible(user="$2", role="$3", team="$4")}
 """  # noqa: S608  ours
-
-
-class JobNotEnded(Problem):
-    """The job is still under way: there is no video yet, and what it was asked is needed to finish it.
-
-    Wait for its end (`GET /v1/jobs/{id}` with `Prefer: wait=60`, or its events), or cancel it
-    (`POST /v1/jobs/{id}/cancel`), and send this again afterwards.
-    """
-
-    status = 409
 
 
 async def erase_payload(rooms: Rooms, caller: Caller, job_id: UUID) -> None:

@@ -13,7 +13,7 @@ from app.accounts.access import credential_of
 from app.accounts.callers import KeyUnknown
 from app.http import PlainRoute
 from app.ids import parse, show
-from app.jobs.forgetting.erase import JobNotEnded
+from app.jobs.ends.adjust import JobNotEnded
 from app.jobs.reads.reach import NOT_FOUND_DETAIL, sql_reached
 from app.jobs.reads.read import Asked
 from app.jobs.reads.wait import asked_now

@@ -1,0 +1,176 @@
+"""`falgate reconcile`: fal's bill beside what we charged, and, when asked, what differs adjusted to it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import click
+
+from app.accounts.callers import COMMAND_LINE
+from app.cli.database import embedded_option, open_database, settings_with_database
+from app.cli.installation import require_installation
+from app.cli.refusals import Refusal
+from app.db import Database
+from app.fal import Platform, Trouble
+from app.ids import show
+from app.money import decimal_text
+from app.problems import Problem
+from app.reports.fal_bill.lists import LISTS, Line, read_all_lines
+from app.reports.fal_bill.run import Reconciled, reconcile
+from app.reports.fal_bill.runs import USUAL_PERIOD, begin_run
+from app.reports.fal_bill.written import write_csv
+from app.reports.period import Faults, read_period
+from app.settings import Settings, SettingsError
+from app.wiring import utc_now
+
+_WORDS: Final = {
+    "matched": "fal billed what we charged",
+    "differs": "fal billed something else",
+    "ours_only": "we charged, fal has not billed it",
+    "fal_only": "not a job of ours: the FAL_KEY is used elsewhere",
+    "pending": "too early to say",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What there is to print."""
+
+    since: datetime
+    until: datetime
+    done: Reconciled
+
+
+@click.command
+@click.option("--since", help="A date, such as 2026-10-01, or a moment; else 35 days ago.")
+@click.option("--until", help="A date or a moment that is no longer part of it; else now.")
+@click.option("--adjust", is_flag=True, help="Book an adjustment for every job that fal billed otherwise.")
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every line there.")
+@embedded_option
+@click.pass_context
+def command(
+    context: click.Context, *, since: str | None, until: str | None, adjust: bool, csv_path: Path | None, embedded: bool
+) -> None:
+    """Compare fal's bill with what was charged; exit 1 where they differ."""
+    with settings_with_database(embedded=embedded) as given:
+        told = asyncio.run(_work(given.settings, since, until, adjusts=adjust, csv_path=csv_path))
+    click.echo(_written(told, adjusts=adjust), nl=False)
+    if not told.done.agrees:
+        context.exit(1)
+
+
+async def _work(
+    settings: Settings, since: str | None, until: str | None, *, adjusts: bool, csv_path: Path | None
+) -> _Told:
+    if settings.is_sandbox:
+        raise SettingsError(
+            "The bill of FAL_KEY=sandbox ends with it: run `falgate sandbox` and name it in FAL_API_URL."
+        )
+    if settings.fal_admin_key is None:
+        raise SettingsError("FAL_ADMIN_KEY is not set: fal shows its bill to a key of scope ADMIN only.")
+    start, end = _period(settings, since, until)
+    platform = Platform(fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url)
+    try:
+        async with open_database(settings) as db:
+            await require_installation(db, settings=settings)
+            return await _reconcile(db, platform, settings, start, end, adjusts=adjusts, csv_path=csv_path)
+    except Problem as problem:
+        raise Refusal(problem.detail) from None
+    finally:
+        await platform.aclose()
+
+
+def _period(settings: Settings, since: str | None, until: str | None) -> tuple[datetime, datetime]:
+    now, faults = utc_now(), Faults()
+    start = since or (now - USUAL_PERIOD).isoformat()
+    period = read_period(start, until, now=now, zone=settings.zone, faults=faults)
+    end = min(period.until or now, now)
+    if not faults and period.since >= end:
+        faults.append({"parameter": "since", "detail": "must lie before now"})
+    if faults:
+        raise Refusal("; ".join(f"--{fault['parameter']}: {fault['detail']}" for fault in faults) + ".")
+    return period.since, end
+
+
+async def _reconcile(
+    db: Database,
+    platform: Platform,
+    settings: Settings,
+    since: datetime,
+    until: datetime,
+    *,
+    adjusts: bool,
+    csv_path: Path | None,
+) -> _Told:
+    run_id = await begin_run(db, since, until, by=COMMAND_LINE.name, now=utc_now())
+    actor = COMMAND_LINE if adjusts else None
+    done = await reconcile(db, platform, run_id, since, until, clock=utc_now, zone=settings.zone, adjusts=actor)
+    if isinstance(done, Trouble):
+        raise Refusal(f"fal's bill cannot be read just now ({done.reason}){_advice(done)} Nothing was changed.")
+    if csv_path is not None:
+        with csv_path.open("wb") as file:
+            await write_csv(read_all_lines(db, since, until), cast("BinaryIO", file))
+    return _Told(since, until, done)
+
+
+def _advice(trouble: Trouble) -> str:
+    return ": is the scope of FAL_ADMIN_KEY ADMIN?" if trouble.code in {401, 403} else "."
+
+
+def _written(told: _Told, *, adjusts: bool) -> str:
+    kept, adjusted = told.done.kept, told.done.adjusted
+    events = f"{kept.read} events, {kept.added} new, {kept.withdrawn} withdrawn"
+    lines = [f"fal's bill from {_moment(told.since)} to {_moment(told.until)}: {events}"]
+    if adjusts:
+        lines.append(f"{adjusted.entries} adjustments were booked: {decimal_text(adjusted.usd)} USD")
+    lines += ["", *_table(_sums(told.done))]
+    for name in LISTS:
+        found = [line for line in told.done.first if line.list == name]
+        if not found:
+            continue
+        lines += ["", f"{name}: {_WORDS[name]}", *_table([_cells(line) for line in found], indent="  ")]
+        more = told.done.sums[name].requests - len(found)
+        lines += [f"  … and {more} more (--csv FILE has them all)"] if more else []
+    if not adjusts and any(told.done.sums[name].requests for name in ("differs", "ours_only")):
+        lines += ["", "`falgate reconcile --adjust` books what differs or was not billed, once for each job."]
+    return "\n".join([*lines, ""])
+
+
+def _sums(done: Reconciled) -> list[list[str]]:
+    rows = [["", "requests", "ours USD", "fal USD", ""]]
+    for name in LISTS:
+        each = done.sums[name]
+        rows.append([name, str(each.requests), decimal_text(each.ours_usd), decimal_text(each.fal_usd), _WORDS[name]])
+    return rows
+
+
+def _cells(line: Line) -> list[str]:
+    ours, fal = decimal_text(line.ours_usd), decimal_text(line.fal_usd)
+    about = line.paid_with if line.job_id is None else f"{show('job', line.job_id)} {line.job_status}"
+    by_hand = " (adjusted by hand: left alone)" if line.is_by_hand else ""
+    return [_moment(line.at), line.fal_request_id or "–", ours, fal, _printable(about or "–") + by_hand]
+
+
+def _table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
+    """Columns aligned, those of money to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    money = {column for column in range(len(widths)) if rows[-1][column].replace(".", "").lstrip("-").isdigit()}
+    return [
+        indent
+        + "  ".join(
+            cell.rjust(width) if column in money else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -1,0 +1,148 @@
+"""`GET /v1/reports/reconciliation`: what is kept of fal's bill beside what we charged; fal is not asked."""
+
+from collections.abc import AsyncIterator
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, Any, BinaryIO, Final, cast
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import StreamingResponse
+
+from app.accounts.access import require_role
+from app.accounts.callers import Actor
+from app.http import JsonRoute
+from app.problems import responses
+from app.reports import csv
+from app.reports.desks import Desks
+from app.reports.fal_bill.asked import Asked, cursor_of, read_asked
+from app.reports.fal_bill.lists import Line, Lines, Sum, read_all_lines, read_lines
+from app.reports.fal_bill.shapes import (
+    LIST,
+    ReconciliationLine,
+    ReconciliationReport,
+    ReconciliationRun,
+    ReconciliationSum,
+    ReconciliationSums,
+)
+from app.reports.fal_bill.written import write_csv
+from app.reports.formats import wants_csv
+from app.reports.period import Faults
+from app.reports.shapes import FORMAT, SINCE, UNTIL
+from app.wiring import Wired
+
+router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
+
+_IN_MEMORY: Final = 1_000_000  # bytes; the rest is a file
+_CHUNK: Final = 65_536
+_SINCE: Final = {**SINCE, "description": "A date, which begins at its first instant in TIMEZONE, or a moment."}
+_UNTIL: Final = {**UNTIL, "description": "The first date or moment that is no longer part of it; default: now."}
+_LIMIT: Final[dict[str, Any]] = {
+    "name": "limit",
+    "in": "query",
+    "required": False,
+    "description": "Of JSON; CSV has all lines.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+}
+_CURSOR: Final[dict[str, Any]] = {
+    "name": "cursor",
+    "in": "query",
+    "required": False,
+    "description": "`next_cursor` of the page before.",
+    "schema": {"type": "string"},
+}
+_RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "model": ReconciliationReport,
+        "description": "JSON, by pages, or CSV: a header and all lines.",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get(
+    "/v1/reports/reconciliation",
+    operation_id="get_reconciliation_report",
+    summary="fal's bill and ours",
+    responses=_RECONCILED | responses(401, 403, 422, 503),
+    openapi_extra={"parameters": [_SINCE, _UNTIL, LIST, _LIMIT, _CURSOR, FORMAT]},
+)
+async def get_reconciliation(
+    request: Request, _: Annotated[Actor, Depends(require_role("finance", "admin"))], wired: Wired
+) -> Response:
+    """Each fal request billed or charged in this time (default: the last 35 days), on one of five lists.
+
+    `matched`: fal billed what we charged. `differs`: it billed something else. `ours_only`: we charged for it, and fal,
+    asked two days later, had billed nothing. `fal_only`: it is no job of ours, so somebody uses the FAL_KEY elsewhere.
+    `pending`: too early to say.
+
+    Told from what the last runs read of fal's bill (`last_run`): those of `falgate reconcile`, which can also adjust
+    what differs, and one a day where FAL_ADMIN_KEY is set.
+    """
+    query = request.query_params
+    faults: Faults = []
+    as_csv = wants_csv(query.getlist("format"), request.headers.get("accept", ""), faults)
+    asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
+    desks: Desks = request.app.state.desks
+    async with desks.taken():
+        if as_csv:
+            return await _csv(wired, asked)
+        found = await read_lines(
+            wired.db, asked.since, asked.until, name=asked.name, after=asked.after, limit=asked.limit
+        )
+    report = _report(asked, found).model_dump_json()
+    return Response(report, media_type="application/json", headers={"Vary": "Accept"})
+
+
+async def _csv(wired: Wired, asked: Asked) -> Response:
+    """Written before the first byte is sent: a slow caller holds no connection to the database."""
+    file = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  closed by `_chunks`
+    try:
+        await write_csv(read_all_lines(wired.db, asked.since, asked.until, name=asked.name), file)
+    except BaseException:
+        file.close()
+        raise
+    headers = {"Content-Disposition": 'attachment; filename="reconciliation.csv"', "Vary": "Accept"}
+    return StreamingResponse(_chunks(file), media_type=csv.MEDIA_TYPE, headers=headers)
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _report(asked: Asked, found: Lines) -> ReconciliationReport:
+    run = found.last_run
+    figures = run and run["figures"]
+    return ReconciliationReport(
+        data=[_shown(line) for line in found.lines],
+        next_cursor=cursor_of(found.lines[-1]) if found.has_more else None,
+        total=ReconciliationSums(**{name: _sum(each) for name, each in found.sums.items()}),
+        last_run=None if run is None else ReconciliationRun(**run, events=figures and figures.get("events")),
+        since=asked.since,
+        until=asked.until,
+    )
+
+
+def _shown(line: Line) -> ReconciliationLine:
+    return ReconciliationLine(
+        list=line.list,
+        fal_request_id=line.fal_request_id,
+        job_id=line.job_id,
+        job_status=line.job_status,
+        endpoint=line.endpoint,
+        model=line.model,
+        team_id=line.team_id,
+        user_id=line.user_id,
+        ours_usd=line.ours_usd,
+        fal_usd=line.fal_usd,
+        difference_usd=line.fal_usd - line.ours_usd,
+        charged_at=line.charged_at,
+        billed_at=line.billed_at,
+        paid_with=line.paid_with,
+        adjusted_by_hand=line.is_by_hand,
+    )
+
+
+def _sum(each: Sum) -> ReconciliationSum:
+    return ReconciliationSum(requests=each.requests, ours_usd=each.ours_usd, fal_usd=each.fal_usd)
