@@ -31,6 +31,7 @@ from app.jobs.rooms import Rooms
 from app.jobs.routes import content, jobs, tokens
 from app.jobs.routes import logs as log_routes
 from app.jobs.routes import schema as jobs_schema
+from app.ledger import month_routes
 from app.ledger import routes as ledger
 from app.problems import (
     MEDIA_TYPE,
@@ -90,7 +91,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
-    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router)
+    domains = (*of_jobs, deliveries.router, ledger.router, month_routes.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew
     docs.mount_assets(app)
