@@ -48,7 +48,8 @@ Where things are
 - `unknown`: `gone` (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule:
   `evidence`), `recover` (a restore)
 - `ends`: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs); `cancel`,
-  `resolve`, `overdue` (who else may end it); `fal_webhook` (as fal would tell it); `ended` (how many have)
+  `resolve`, `overdue` (who else may end it); `adjust` (its charge corrected afterwards); `fal_webhook` (as fal would
+  tell it); `ended` (how many have)
 - `forgetting`: `forget` (what is erased), by `erase` (somebody asked) or `retention` (PAYLOAD_DAYS); `fal_copies`
 - `reads`: `read`, `glance` (what callers of fal's protocol read ten times a second), `listing`, `log_reading`, `wait`,
   woken by `hub`; `reach` (who may see), `wire` (what they see), `links` (where the video is), `seats` (how many wait)

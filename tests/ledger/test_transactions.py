@@ -65,7 +65,7 @@ MONEY = [
     ROOT / "app/catalogue/prices.py",
     ROOT / "app/money.py",
     *(ROOT / "app/jobs/submits" / f"{name}.py" for name in ("accept", "estimate", "quotes", "submit")),
-    *(ROOT / "app/jobs/ends" / f"{name}.py" for name in ("charges", "ending", "resolve")),
+    *(ROOT / "app/jobs/ends" / f"{name}.py" for name in ("adjust", "charges", "ending", "resolve")),
     ROOT / "app/jobs/at_fal/strays.py",
 ]
 
