@@ -72,5 +72,7 @@ DeliveryId = Annotated[
     UUID, BeforeValidator(_parser("delivery")), PlainSerializer(_shower("delivery")), _schema("delivery")
 ]
 FileId = Annotated[UUID, BeforeValidator(_parser("file")), PlainSerializer(_shower("file")), _schema("file")]
-ClosingId = Annotated[UUID, BeforeValidator(_parser("closing")), PlainSerializer(_shower("closing")), _schema("closing")]
+ClosingId = Annotated[
+    UUID, BeforeValidator(_parser("closing")), PlainSerializer(_shower("closing")), _schema("closing")
+]
 AuditId = Annotated[UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")]

@@ -28,7 +28,7 @@ from app.files import routes as files
 from app.files.uploads import FRAMING_BYTES
 from app.http import base_url, methods_of
 from app.jobs.rooms import Rooms
-from app.jobs.routes import content, jobs, tokens
+from app.jobs.routes import adjustments, content, jobs, tokens
 from app.jobs.routes import logs as log_routes
 from app.jobs.routes import schema as jobs_schema
 from app.ledger import month_routes
@@ -90,7 +90,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
-    of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
+    of_jobs = (jobs.router, adjustments.router, log_routes.router, tokens.router, files.router)
     domains = (*of_jobs, deliveries.router, ledger.router, month_routes.router, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew

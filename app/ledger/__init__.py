@@ -14,11 +14,14 @@ What always holds
   subtracts later.
 - The order of locks, for whoever holds or settles: the quotas' advisory lock (shared), windows by id, jobs, entries.
   Whoever creates, deletes or backfills takes the advisory lock exclusively, so none of the others is under way.
+- Every entry is booked at its moment or at `books.open_since`, whichever is later. Whoever closes a month moves that,
+  with the lock held exclusively: what a closed month comes to does not change.
 - A job remembers the windows it was held in. They are given back by the statement that ends the job, and by no
   other; what a window counts can therefore be told from jobs and entries alone.
 
 Where things are
 - `holds` places them, `settles` gives them back and books what comes beside them; both write `entries`, under `locks`
 - `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
-- kept by people: `quota_book`, `price_book`; over HTTP: `routes`, `shapes`; checked by `audit`
+- kept by people: `quota_book`, `price_book`, `months` (with `month_sums`); over HTTP: `routes`, `shapes`,
+  `month_routes`, `month_shapes`; checked by `audit`
 """

@@ -26,7 +26,7 @@ from app.ledger.locks import lock_quotas
 from app.ledger.month_shapes import Closing, Month, MonthQuery, Reopening, show_month
 from app.ledger.month_sums import SQL_DISAGREEING, SQL_GIVEN, sql_summed
 from app.ledger.tables import closed_months
-from app.ledger.windows import Window, first_instant, local_date, next_month, window_at
+from app.ledger.windows import first_instant, local_date, next_month
 from app.money import ZERO
 from app.problems import Problem
 
@@ -120,8 +120,8 @@ async def close_month(tx: Tx, month: date, *, actor: Actor, now: datetime, zone:
 
     Raises MonthNotOver, MonthClosed, MonthEmpty, SumsDisagree.
     """
-    ends_at = window_of(month, zone).ends_at
-    if ends_at is None or ends_at > now:
+    _, ends_at = bounds_of(month, zone)
+    if ends_at > now:
         raise MonthNotOver(f"{show_month(month)} has not ended yet; close it once it has.", ends_at=ends_at)
     plain = await plain_of(tx)
     await plain.execute("SET LOCAL statement_timeout = 0")
@@ -188,7 +188,8 @@ async def list_months(tx: Tx, query: MonthQuery) -> Page[Month]:
 
 async def require_open(plain: Plain, month: date, *, zone: ZoneInfo) -> None:
     """Raise MonthClosed unless something can still be booked in this month. The quotas' lock must be held, shared."""
-    if await plain.fetchval("SELECT open_since >= $1 FROM books", window_of(month, zone).ends_at):
+    _, ends_at = bounds_of(month, zone)
+    if await plain.fetchval("SELECT open_since >= $1 FROM books", ends_at):
         raise MonthClosed(
             f"{show_month(month)} is closed: leave `month` out to book it in the open month, or have an admin reopen "
             "that month first.",
@@ -196,9 +197,9 @@ async def require_open(plain: Plain, month: date, *, zone: ZoneInfo) -> None:
         )
 
 
-def window_of(month: date, zone: ZoneInfo) -> Window:
-    """From when until when a month is, in `zone`."""
-    return window_at("month", first_instant(month, zone), zone)
+def bounds_of(month: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """From when until when a month is, in `zone`: `[starts_at, ends_at)`."""
+    return first_instant(month, zone), first_instant(next_month(month), zone)
 
 
 async def _open_months(plain: Plain, month: date, zone: ZoneInfo) -> list[date]:
@@ -234,10 +235,10 @@ async def _require_agreement(plain: Plain, months: Sequence[date], zone: ZoneInf
         )
 
 
-def _columns(months: Sequence[date], zone: ZoneInfo) -> tuple[list[date], list[datetime], list[datetime | None]]:
+def _columns(months: Sequence[date], zone: ZoneInfo) -> tuple[list[date], list[datetime], list[datetime]]:
     """The arrays of SQL_GIVEN."""
-    windows = [window_of(month, zone) for month in months]
-    return list(months), [window.starts_at for window in windows], [window.ends_at for window in windows]
+    bounds = [bounds_of(month, zone) for month in months]
+    return list(months), [starts_at for starts_at, _ in bounds], [ends_at for _, ends_at in bounds]
 
 
 def _months_through(first: date, last: date) -> list[date]:
@@ -245,4 +246,3 @@ def _months_through(first: date, last: date) -> list[date]:
     while months[-1] < last:
         months.append(next_month(months[-1]))
     return months
-
