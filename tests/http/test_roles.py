@@ -56,6 +56,7 @@ TABLE: dict[str, Line] = {
     "cancel_job": Line((200, 404, 200, 404, 404, 403, 200, 403)),
     "erase_job_payload": Line((204, 404, 204, 404, 404, 403, 204, 403)),
     "list_jobs": Line(everyone(200, 403)),
+    "create_adjustment": Line((403,) * 5 + (201,) * 3, lambda _: {"amount_usd": "0.10", "note": "x"}),
     "resolve_job": Line(admins(200), lambda _: {"outcome": "void", "note": "x"}),
     "get_me": Line(everyone(200, 403)),
     "get_webhook_secret": Line(everyone(200, 403)),
@@ -87,6 +88,9 @@ TABLE: dict[str, Line] = {
     "change_key": Line(OWNS_KEY, lambda _: {"name": "x"}),
     "revoke_key": Line(tuple(204 if status == 200 else status for status in OWNS_KEY)),
     "rotate_key": Line(OWNS_KEY, lambda _: {}),
+    "close_month": Line((403,) * 5 + (409,) * 3),  # nothing was booked in it
+    "reopen_month": Line(admins(409), lambda _: {"note": "x"}),
+    "list_months": Line((403,) * 5 + (200,) * 3),
     "list_audit_log": Line(admins(200)),
     "get_live": Line(everyone(200), nobody=200),
     "get_ready": Line(everyone(200), nobody=200),
