@@ -1,4 +1,4 @@
-"""The command line: `falgate serve | migrate | demo | sandbox | keys | audit | close | recover`, one file a command.
+"""The command line: `falgate serve`, `falgate migrate` and the others of `_COMMANDS`, one file a command.
 
 A command is imported when it is called, so that `serve` carries nothing of the others. Whatever keeps a command
 from its work is one sentence on standard error; no value of a secret is ever in it.
@@ -11,7 +11,7 @@ import click
 
 from app import __version__
 
-_COMMANDS: Final = ("serve", "migrate", "demo", "sandbox", "keys", "audit", "close", "recover")
+_COMMANDS: Final = ("serve", "migrate", "demo", "sandbox", "keys", "report", "audit", "close", "recover")
 
 
 class _Commands(click.Group):

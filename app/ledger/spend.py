@@ -69,7 +69,7 @@ async def raise_spend(plain: Plain, spent: Sequence[Spent]) -> None:
 
 
 SQL_TOLD: Final = f"""
-SELECT day, {_GROUP}, {", ".join(f"sum({name}) AS {name}" for name in SUMS)} FROM (
+SELECT day, {_GROUP}, {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in SUMS)} FROM (
     SELECT ($1::date[])[width_bucket(e.booked_at, $2::timestamptz[])] AS day,
            e.team_id, e.user_id, e.key_id, e.model,
            CASE WHEN e.kind <> 'void' THEN e.amount_usd ELSE 0 END AS charged_usd,

@@ -37,6 +37,7 @@ TAGS: Final = [
     {"name": "quotas", "description": "What may not be exceeded."},
     {"name": "prices", "description": "The price book."},
     {"name": "months", "description": "Which are closed."},
+    {"name": "reports", "description": "Where the money went."},
     {"name": "audit log", "description": "Who changed what."},
     {"name": "health", "description": "For whatever watches the gateway."},
 ]

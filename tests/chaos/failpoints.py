@@ -105,6 +105,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.jobs.submits.submit:Submits._find_made": "reads what became of a lost COMMIT; writes nothing",
     "commit app.jobs.at_fal.strays:Strays._follow": "gives up on a stray an hour after its deadlines",
     "commit app.ledger.audit:audit": "reads",
+    "commit app.reports.spend:read_spend": "reads",
     "commit app.compat.waits:Waits.begin": "a direct call is waited for: a kill then is in tests/compat/test_waits.py",
     "commit app.compat.waits:Waits.take_over": "the same call again waits for the same job: as after `begin`",
     "commit app.compat.waits:Waits._write": "its caller has gone or been answered; a kill there is one before it",

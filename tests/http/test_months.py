@@ -49,8 +49,9 @@ class Books:
         await self.gateway.admin("POST", f"/v1/jobs/{job_id}/resolve", outcome="charge", note="seen on the bill")
         return job_id
 
-    async def logged(self, action: str) -> list[dict[str, Any]]:
-        answer = await self.gateway.client.get(f"/v1/audit-log?action={action}", headers=ADMIN)
+    async def logged(self, action: str, object_id: str) -> list[dict[str, Any]]:
+        path = f"/v1/audit-log?action={action}&object_id={object_id}"
+        answer = await self.gateway.client.get(path, headers=ADMIN)
         return list(answer.json()["data"])
 
 
@@ -83,8 +84,8 @@ async def test_finance_closes_a_month_and_an_admin_reopens_it(books: Books) -> N
     }  # fmt: skip
     again = refusal(await books.call("POST", "/v1/months/2026-03/close"), 409, "month-closed")
     assert again["month"] == "2026-03"
-    (line,) = await books.logged("month.closed")
-    assert (line["object_id"], line["actor"], line["after"]["charged_usd"]) == ("2026-03", by, "1.40")
+    (line,) = await books.logged("month.closed", "2026-03")
+    assert (line["actor"], line["after"]["charged_usd"]) == (by, "1.40")
 
     await books.gateway.client.post(f"/v1/jobs/{under_way}/cancel", headers=books.ann.headers)
     refusal(await books.call("POST", "/v1/months/2026-03/reopen", {"note": "x"}), 403, "role-forbidden")
@@ -93,8 +94,8 @@ async def test_finance_closes_a_month_and_an_admin_reopens_it(books: Books) -> N
         "reopened_at": "2026-04-05T12:00:00Z", "reopened_by": "ADMIN_KEY", "reopen_note": "a bill came late",
     }  # fmt: skip
     refusal(await books.reopen("2026-03"), 409, "month-not-closed")
-    (line,) = await books.logged("month.reopened")
-    assert (line["object_id"], line["actor"], line["after"]) == ("2026-03", "ADMIN_KEY", {"note": "a bill came late"})
+    (line,) = await books.logged("month.reopened", "2026-03")
+    assert (line["actor"], line["after"]) == ("ADMIN_KEY", {"note": "a bill came late"})
 
     books.clock[0] += timedelta(seconds=1)
     once_more = (await books.call("POST", "/v1/months/2026-03/close")).json()["closed"]
@@ -102,6 +103,25 @@ async def test_finance_closes_a_month_and_an_admin_reopens_it(books: Books) -> N
     assert first["data"] == once_more
     rest = (await books.call("GET", f"/v1/months?limit=1&cursor={first['next_cursor']}")).json()
     assert rest == {"data": [reopened], "next_cursor": None}
+
+
+async def test_the_report_of_a_closed_month_stays_what_was_closed(books: Books) -> None:
+    books.begin("2026-05")
+    job_id = await books.charged_job()
+    under_way = (await books.gateway.submit(books.ann)).json()["id"]
+    books.begin("2026-06")
+    closed = (await books.call("POST", "/v1/months/2026-05/close")).json()["closed"][-1]
+    path = "/v1/reports/spend?since=2026-05-01&until=2026-06-01"
+    told = []
+    for act in range(3):
+        told.append((await books.call("GET", path)).json()["total"])
+        if act == 0:
+            await books.gateway.client.post(f"/v1/jobs/{under_way}/cancel", headers=books.ann.headers)
+        else:
+            await books.call("POST", f"/v1/jobs/{job_id}/adjustments", {"amount_usd": "2.00", "note": "x"})
+    names = ("charged_usd", "seconds", "jobs", "succeeded", "failed", "canceled")
+    assert [{name: each[name] for name in names} for each in told] == [{name: closed[name] for name in names}] * 3
+    assert [each["held_usd"] for each in told] == ["1.40", "0.00", "0.00"]
 
 
 async def test_only_the_newest_is_reopened(books: Books) -> None:
@@ -153,8 +173,7 @@ async def test_finance_corrects_a_charge_with_a_note(books: Books) -> None:
     assert after == before | {"charged_usd": "1.00", "version": before["version"] + 1}
     listed = (await books.call("GET", f"/v1/jobs/{job_id}/entries")).json()["data"]
     assert [one["id"] for one in listed if one["kind"] == "adjustment"] == [entry["id"]]
-    (line,) = await books.logged("job.adjusted")
-    assert line["object_id"] == job_id
+    (line,) = await books.logged("job.adjusted", job_id)
     assert (line["before"], line["after"]) == (
         {"charged_usd": "1.40"},
         {"charged_usd": "1.00", "entry_id": entry["id"], "note": "fal gave it back"},

@@ -92,6 +92,7 @@ TABLE: dict[str, Line] = {
     "reopen_month": Line(admins(409), lambda _: {"note": "x"}),
     "list_months": Line((403,) * 5 + (200,) * 3),
     "list_audit_log": Line(admins(200)),
+    "get_spend_report": Line(everyone(200)),
     "get_live": Line(everyone(200), nobody=200),
     "get_ready": Line(everyone(200), nobody=200),
     "get_metrics": Line(everyone(200), nobody=200),

@@ -1,0 +1,92 @@
+"""`falgate report`: what was spent, in the terminal; the same figures as `GET /v1/reports/spend`."""
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from app.accounts.callers import COMMAND_LINE
+from app.cli.database import embedded_option, open_database, settings_with_database
+from app.cli.installation import require_installation
+from app.cli.refusals import Refusal
+from app.problems import InvalidInput, Problem
+from app.reports.spend import FIGURES, Asked, Line, Total, read_asked, read_spend
+from app.reports.written import TOTAL, CsvReport, columns_of, figures_of
+from app.settings import Settings
+from app.wiring import utc_now
+
+_OPTIONS = {"since": "--since", "until": "--until", "group_by": "--by"}
+
+
+@click.command
+@click.option("--since", help="A date, such as 2026-10-01, or a moment; else the first of this month.")
+@click.option("--until", help="A date or a moment that is no longer part of it; else there is no end.")
+@click.option("--by", help="day, week, month, team, user, key, end_user, model, tag.NAME: any, with commas between.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@embedded_option
+def command(*, since: str | None, until: str | None, by: str | None, as_csv: bool, embedded: bool) -> None:
+    """Print what was spent, on the days of TIMEZONE."""
+    query = [(name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value]
+    with settings_with_database(embedded=embedded) as given:
+        text = asyncio.run(_spend(given.settings, query, as_csv=as_csv))
+    click.echo(text, nl=False)
+
+
+async def _spend(settings: Settings, query: list[tuple[str, str]], *, as_csv: bool) -> str:
+    """The report as it is printed. Raises Refusal."""
+    async with open_database(settings) as db:
+        await require_installation(db, settings=settings)
+        try:
+            asked = read_asked(query, now=utc_now(), zone=settings.zone, faults=[])
+            report = CsvReport(asked) if as_csv else _Table(asked)
+            total = await read_spend(db, asked, actor=COMMAND_LINE, take=report.take)
+        except Problem as problem:
+            raise Refusal(_in_words(problem)) from None
+        return report.written(total).decode()
+
+
+def _in_words(problem: Problem) -> str:
+    if not isinstance(problem, InvalidInput):
+        return problem.detail
+    return "; ".join(f"{_OPTIONS[fault['parameter']]}: {fault['detail']}" for fault in problem.faults) + "."
+
+
+class _Table:
+    """Lines that become an aligned table, the total below them."""
+
+    def __init__(self, asked: Asked) -> None:
+        names = columns_of(asked.groups)
+        self._shown = [number for number, name in enumerate(names) if name not in _IDS]
+        self._header = [names[number] for number in self._shown]
+        self._rows: list[list[str]] = []
+
+    def take(self, lines: Sequence[Line]) -> None:
+        self._rows += [[_cell(line[number]) for number in self._shown] for line in lines]
+
+    def written(self, total: Total) -> bytes:
+        figures: Line = figures_of(total)
+        of_groups = len(self._header) - len(FIGURES)
+        labels = [TOTAL, *("" for _ in range(of_groups - 1))] if of_groups else []
+        rows = [*(self._rows if of_groups else []), [*labels, *map(str, figures)]]
+        widths = [max(len(row[column]) for row in [self._header, *rows]) for column in range(len(self._header))]
+
+        def line(row: list[str]) -> str:
+            cells = [
+                cell.ljust(width) if column < of_groups else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            return "  ".join(cells).rstrip()
+
+        rule = "  ".join("-" * width for width in widths)
+        above = [*map(line, rows[:-1]), rule] if rows[:-1] else []
+        return "\n".join([line(self._header), rule, *above, line(rows[-1]), ""]).encode()
+
+
+_IDS = {"team_id", "user_id", "key_id"}
+"""Left out of the table: names are enough there, and CSV has them."""
+
+
+def _cell(value: object) -> str:
+    """Nothing that a terminal would obey: end users and tags are others' texts."""
+    text = "–" if value is None else str(value)
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

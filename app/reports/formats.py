@@ -1,0 +1,39 @@
+"""JSON or CSV: as `?format=` says, else as the `Accept` header does."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from app.reports.period import Faults
+
+FORMATS: Final = ("json", "csv")
+
+_JSON: Final = ("application/json", "application/*", "*/*")
+_CSV: Final = ("text/csv", "text/*", "*/*")
+
+
+def wants_csv(given: Sequence[str], accept: str, faults: Faults) -> bool:
+    """Whether CSV is asked for; what neither asks for is JSON. Adds to `faults` a format that we do not have."""
+    if not given:
+        weights = _weights(accept)
+        return _weight(weights, _CSV) > _weight(weights, _JSON)
+    if given[0] not in FORMATS:
+        faults.append({"parameter": "format", "detail": f"must be one of {', '.join(FORMATS)}"})
+    return given[0] == "csv"
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """What each media range of an `Accept` header is worth (RFC 9110, 12.5.1)."""
+    weights = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        given = [piece.removeprefix("q=") for piece in parameters if piece.startswith("q=")]
+        try:
+            weights[kind] = float(given[0]) if given else 1.0
+        except ValueError:
+            weights[kind] = 0.0
+    return weights
+
+
+def _weight(weights: dict[str, float], ranges: Sequence[str]) -> float:
+    """Of the most specific range that is there."""
+    return next((weights[kind] for kind in ranges if kind in weights), 0.0)

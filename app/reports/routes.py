@@ -1,0 +1,56 @@
+"""`/v1/reports/…`."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from app.accounts.access import AnyActor
+from app.http import JsonRoute
+from app.problems import responses
+from app.reports import csv
+from app.reports.desks import Desks
+from app.reports.formats import wants_csv
+from app.reports.period import Faults
+from app.reports.shapes import FORMAT, GROUP_BY, SINCE, UNTIL, SpendReport
+from app.reports.spend import read_asked, read_spend
+from app.reports.written import CsvReport, JsonReport, file_name
+from app.wiring import Wired
+
+router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
+
+_SPENT: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "model": SpendReport,
+        "description": "JSON, or CSV: a header, the same lines, and a last line that begins with `total`.",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get(
+    "/v1/reports/spend",
+    operation_id="get_spend_report",
+    summary="What was spent",
+    responses=_SPENT | responses(401, 403, 422, 503),
+    openapi_extra={"parameters": [SINCE, UNTIL, GROUP_BY, FORMAT]},
+)
+async def get_spend(request: Request, actor: AnyActor, wired: Wired) -> Response:
+    """What was charged, what is still held, seconds and jobs: your own; a lead's team's; for finance and admin all.
+
+    A line for each group that something happened in: periods in order, then what was charged most. Each entry counts
+    on the day of TIMEZONE that it was booked, so a job that is charged after midnight counts as accepted on one day
+    and as charged and succeeded on the next. Teams, users and keys are those that the job was made with.
+    """
+    query = request.query_params
+    faults: Faults = []
+    as_csv = wants_csv(query.getlist("format"), request.headers.get("accept", ""), faults)
+    asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
+    report = CsvReport(asked) if as_csv else JsonReport(asked)
+    desks: Desks = request.app.state.desks
+    async with desks.taken():
+        total = await read_spend(wired.db, asked, actor=actor, take=report.take)
+    if not as_csv:
+        return Response(report.written(total), media_type="application/json", headers={"Vary": "Accept"})
+    disposition = f'attachment; filename="{file_name(asked)}"'
+    headers = {"Content-Disposition": disposition, "Vary": "Accept"}
+    return Response(report.written(total), media_type=csv.MEDIA_TYPE, headers=headers)

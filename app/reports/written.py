@@ -1,0 +1,100 @@
+"""How a report of spend is written: JSON, CSV, and the name of its file."""
+
+import csv
+from collections.abc import Sequence
+from datetime import datetime
+from io import StringIO
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from app.money import decimal_text
+from app.reports.csv import safe_cell
+from app.reports.groups import Groups
+from app.reports.spend import FIGURES, Asked, Line, Total
+
+TOTAL: Final = "total"
+
+
+def columns_of(groups: Groups) -> list[str]:
+    """The header of a report: what its lines are of, then their figures."""
+    return [*groups.members, *FIGURES]
+
+
+def figures_of(total: Total) -> Line:
+    """A total as a line has its figures."""
+    seconds = f"{total.seconds.normalize():f}"
+    return decimal_text(total.charged_usd), decimal_text(total.held_usd), seconds, *total.counts
+
+
+class JsonReport:
+    """Lines that become one JSON document."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._columns = columns_of(asked.groups)
+        self._parts: list[bytes] = []
+
+    def take(self, lines: Sequence[Line]) -> None:
+        """Some more lines."""
+        self._parts += [to_json(_object(self._columns, line)) for line in lines]
+
+    def written(self, total: Total) -> bytes:
+        """All of it."""
+        period = self._asked.period
+        rest = to_json(
+            {
+                "total": _object(FIGURES, figures_of(total)),
+                "since": period.since,
+                "until": period.until,
+                "timezone": self._asked.zone.key,
+            }
+        )
+        return b'{"data":[' + b",".join(self._parts) + b"]," + rest[1:]
+
+
+class CsvReport:
+    """Lines that become a CSV: a header, the lines, and a last line with the total.
+
+    The total says so in its first column. A report that is grouped by nothing has one line, which is the total.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._groups = asked.groups
+        self._text = StringIO()
+        self._writer = csv.writer(self._text)
+        self._writer.writerow(columns_of(asked.groups))
+
+    def take(self, lines: Sequence[Line]) -> None:
+        """Some more lines."""
+        of_ours = len(self._groups.members)
+        if of_ours:
+            self._writer.writerows([_cells(line[:of_ours]) + list(line[of_ours:]) for line in lines])
+
+    def written(self, total: Total) -> bytes:
+        """All of it."""
+        labels = [TOTAL, *("" for _ in self._groups.members[1:])] if self._groups.members else []
+        self._writer.writerow([*labels, *figures_of(total)])
+        return self._text.getvalue().encode()
+
+
+def file_name(asked: Asked) -> str:
+    """`spend_2026-10-01_2026-11-01.csv`: from when until when, by the clocks of TIMEZONE."""
+    period = asked.period
+    ends = "open" if period.until is None else _stamp(period.until, asked)
+    return f"spend_{_stamp(period.since, asked)}_{ends}.csv"
+
+
+def _stamp(moment: datetime, asked: Asked) -> str:
+    local = moment.astimezone(asked.zone)
+    return f"{local:%Y-%m-%d}" if (local.hour, local.minute, local.second) == (0, 0, 0) else f"{local:%Y-%m-%dT%H%M%S}"
+
+
+def _object(names: Sequence[str], line: Line) -> dict[str, Any]:
+    found = dict(zip(names, line, strict=True))
+    found["seconds"] = float(found["seconds"])
+    return found
+
+
+def _cells(texts: Sequence[str | None]) -> list[str]:
+    return ["" if text is None else safe_cell(text) for text in texts]
