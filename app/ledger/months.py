@@ -73,7 +73,10 @@ class SumsDisagree(Problem):
 
 
 class MonthNotClosed(Problem):
-    """This month is not closed, so there is nothing to reopen."""
+    """This month is not closed, so there is nothing to reopen.
+
+    `GET /v1/months` lists those that are.
+    """
 
     status = 409
 
