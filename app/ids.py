@@ -73,4 +73,7 @@ DeliveryId = Annotated[
 ]
 FreezeId = Annotated[UUID, BeforeValidator(_parser("freeze")), PlainSerializer(_shower("freeze")), _schema("freeze")]
 FileId = Annotated[UUID, BeforeValidator(_parser("file")), PlainSerializer(_shower("file")), _schema("file")]
+ClosingId = Annotated[
+    UUID, BeforeValidator(_parser("closing")), PlainSerializer(_shower("closing")), _schema("closing")
+]
 AuditId = Annotated[UUID, BeforeValidator(_parser("audit")), PlainSerializer(_shower("audit")), _schema("audit")]

@@ -29,10 +29,10 @@ from app.files import routes as files
 from app.files.uploads import FRAMING_BYTES
 from app.http import base_url, methods_of
 from app.jobs.rooms import Rooms
-from app.jobs.routes import content, jobs, tokens
+from app.jobs.routes import adjustments, content, jobs, tokens
 from app.jobs.routes import logs as log_routes
 from app.jobs.routes import schema as jobs_schema
-from app.ledger import price_routes
+from app.ledger import month_routes, price_routes
 from app.ledger import routes as ledger
 from app.problems import (
     MEDIA_TYPE,
@@ -100,8 +100,15 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
-    of_jobs = (jobs.router, log_routes.router, explanation.router, tokens.router, files.router)
-    of_money = (ledger.router, price_routes.router, reports.router, refusals.router, reconciling.router)
+    of_jobs = (jobs.router, adjustments.router, log_routes.router, explanation.router, tokens.router, files.router)
+    of_money = (
+        ledger.router,
+        price_routes.router,
+        month_routes.router,
+        reports.router,
+        refusals.router,
+        reconciling.router,
+    )
     domains = (*of_jobs, deliveries.router, *of_money, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew

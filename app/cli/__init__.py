@@ -11,7 +11,19 @@ import click
 
 from app import __version__
 
-_COMMANDS: Final = ("serve", "migrate", "demo", "sandbox", "keys", "report", "prices", "reconcile", "audit", "recover")
+_COMMANDS: Final = (
+    "serve",
+    "migrate",
+    "demo",
+    "sandbox",
+    "keys",
+    "report",
+    "prices",
+    "reconcile",
+    "close",
+    "audit",
+    "recover",
+)
 
 
 class _Commands(click.Group):

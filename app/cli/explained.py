@@ -7,7 +7,14 @@ from typing import Final
 
 from app.ids import show
 from app.money import decimal_text
-from app.reports.explanation.shapes import Attempt, Entry, ExplainedEntries, Explanation, PriceUsed, QuotaTouched
+from app.reports.explanation.shapes import (
+    Attempt,
+    ExplainedEntries,
+    ExplainedEntry,
+    Explanation,
+    PriceUsed,
+    QuotaTouched,
+)
 
 _WIDTH: Final = 100
 _MARGIN: Final = 10
@@ -76,7 +83,7 @@ def _attempt(attempt: Attempt) -> str:
     return f"{_moment(attempt.sent_at)}  {attempt.outcome.replace('_', ' ')}{request}"
 
 
-def _entry(entry: Entry) -> list[str]:
+def _entry(entry: ExplainedEntry) -> list[str]:
     head = f"{_moment(entry.created_at)}  {entry.kind:<10}  {decimal_text(entry.amount_usd):>8}"
     return [head, *(f"  {line}" for line in wrap(entry.why, _WIDTH - _MARGIN))]
 

@@ -38,7 +38,7 @@ What always holds
 
 Where things are
 - here: `tables`, `states`; `group` (what arrives together goes together); `rooms` (one of each, and every loop)
-- `routes`: `jobs`, `content`, `logs`, `tokens`, and what OpenAPI says of them (`schema`)
+- `routes`: `jobs`, `adjustments`, `content`, `logs`, `tokens`, and what OpenAPI says of them (`schema`)
 - `submits`: `request` → `submit` → `accept` (one transaction) ← `quotes`; `estimate` asks without taking
 - `at_fal`: `dispatch` sends, `track` follows, `strays` tidies up; they take rows by `claims` and move them by `moves`;
   `receive` takes fal's webhooks and wakes `track`. Holding back: `upstream` (does fal take jobs?), `ramp` (how many may
@@ -48,8 +48,8 @@ Where things are
 - `unknown`: `gone` (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule:
   `evidence`), `recover` (a restore)
 - `ends`: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs); `cancel`,
-  `resolve`, `overdue` (who else may end it); `adjust` (its charge corrected afterwards); `fal_webhook` (as fal would
-  tell it); `ended` (how many have)
+  `resolve`, `overdue` (who else may end it); `adjust` (its charge corrected afterwards), `adjust_by_hand` (by finance);
+  `fal_webhook` (as fal would tell it); `ended` (how many have)
 - `forgetting`: `forget` (what is erased), by `erase` (somebody asked) or `retention` (PAYLOAD_DAYS); `fal_copies`
 - `reads`: `read`, `glance` (what callers of fal's protocol read ten times a second), `listing`, `log_reading`, `wait`,
   woken by `hub`; `reach` (who may see), `wire` (what they see), `links` (where the video is), `seats` (how many wait)

@@ -14,6 +14,8 @@ What always holds
   subtracts later.
 - The order of locks, for whoever holds or settles: the quotas' advisory lock (shared), windows by id, jobs, entries.
   Whoever creates, deletes or backfills takes the advisory lock exclusively, so none of the others is under way.
+- Every entry is booked at its moment or at `books.open_since`, whichever is later. Whoever closes a month moves that,
+  with the lock held exclusively: what a closed month comes to does not change.
 - A job remembers the windows it was held in. They are given back by the statement that ends the job, and by no
   other; what a window counts can therefore be told from jobs and entries alone.
 
@@ -22,5 +24,6 @@ Where things are
 - `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
 - kept by people: `quota_book`, `price_book`; before a price is kept: `price_check` (what does fal ask?) and
   `price_simulation` (what would it have come to?), by `price_routes`; over HTTP: `routes`, `shapes`; checked by `audit`
+- months that are closed: `months`, `month_sums`; over HTTP `month_routes`, `month_shapes`
 - no money: `refusals` counts the submits that were refused
 """

@@ -5,6 +5,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from app.db import Database, Plain
+from app.ledger.month_shapes import show_month
+from app.ledger.month_sums import SQL_CLOSED, SQL_OPEN_SINCE
 from app.ledger.spend import SQL_TOLD, SUMS, days_of_entries
 from app.money import decimal_text
 
@@ -102,6 +104,9 @@ ORDER BY 1
 """  # noqa: S608  ours
 
 
+_HELD: Final = ("least", "held", "most")
+
+
 async def audit(db: Database, *, zone: ZoneInfo) -> list[Difference]:
     """Every difference between entries and what is kept beside them, at one instant; writes nothing."""
     async with db.begin_plain() as plain:
@@ -114,7 +119,7 @@ async def audit(db: Database, *, zone: ZoneInfo) -> list[Difference]:
         windows = [
             Difference(f"quota {row['what']}", row["found"], row["expected"]) for row in await plain.fetch(_WINDOWS)
         ]
-        return jobs + windows + await _spend(plain, zone)
+        return jobs + windows + await _spend(plain, zone) + await _closed_months(plain)
 
 
 async def _spend(plain: Plain, zone: ZoneInfo) -> list[Difference]:
@@ -124,6 +129,24 @@ async def _spend(plain: Plain, zone: ZoneInfo) -> list[Difference]:
         for table, period in (("spend_daily", "day"), ("spend_monthly", "month"))
         for row in await plain.fetch(_sql_spend(table, period), days, starts)
     ]
+
+
+async def _closed_months(plain: Plain) -> list[Difference]:
+    """Closed months against the entries booked in them, and the books against the closed months."""
+    differences = [
+        Difference("books open since", row["found"], row["expected"]) for row in await plain.fetch(SQL_OPEN_SINCE)
+    ]
+    for row in await plain.fetch(SQL_CLOSED):
+        what = f"closed month {show_month(row['month'])}"
+        if any(row[f"found_{name}"] != row[f"told_{name}"] for name in SUMS):
+            differences.append(Difference(what, _figures(row, "found"), _figures(row, "told")))
+        if not (
+            row["least_usd"] <= row["held_usd"] <= row["most_usd"]
+            and row["least_jobs"] <= row["held_jobs"] <= row["most_jobs"]
+        ):
+            least, found, most = (f"{decimal_text(row[f'{of}_usd'])} USD of {row[f'{of}_jobs']} jobs" for of in _HELD)
+            differences.append(Difference(f"{what}, still held", found, f"from {least} to {most}"))
+    return differences
 
 
 def _figures(row: Any, which: str) -> str:

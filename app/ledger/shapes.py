@@ -11,7 +11,7 @@ from app.accounts.fields import ABSENT, Moment
 from app.accounts.shapes import Team, User
 from app.catalogue.fields import NO_NUL
 from app.http import Body, ListQuery
-from app.ids import PriceId, QuotaId, parse
+from app.ids import EntryId, JobId, PriceId, QuotaId, parse
 from app.ledger.quotas import Metric, Scope
 from app.ledger.windows import Kind
 from app.money import Amount
@@ -68,6 +68,22 @@ Percents = Annotated[
 ]
 
 Dollars = Annotated[Figure, AfterValidator(_sane)]
+
+
+class Entry(BaseModel):
+    """A row of the ledger."""
+
+    id: EntryId
+    job_id: JobId
+    kind: Literal["hold", "settle", "void", "overage", "adjustment"]
+    amount_usd: Amount
+    seconds: float
+    price_id: PriceId
+    fal_units: Amount | None
+    resolves_id: EntryId | None
+    note: str | None
+    by: str | None
+    created_at: datetime = Field(description="When it was booked: the day and the month that reports count it in.")
 
 
 class QuotaBody(Body):

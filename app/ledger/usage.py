@@ -23,8 +23,8 @@ WHERE scope = $1 AND metric = $2 AND "window" IS NOT DISTINCT FROM $3
 _COUNTING_SECONDS: Final = 3600.0  # a lifetime of jobs may have to be counted
 CLOCKS_AGREE_WITHIN: Final = timedelta(minutes=5)
 
-# The ledger reads jobs' rows in this file and in `audit`, nowhere else: which windows a job remembers is written on
-# the job, and these two must know it.
+# The ledger reads jobs' rows in this file, in `audit` and for `months`, nowhere else: which windows a job remembers,
+# and what is under way, is written on the job, and these must know it.
 _SUBJECT: Final = {
     "organization": "$1 = ''",
     "team": "j.team_id = $1::uuid",

@@ -45,7 +45,7 @@ def window_at(kind: Kind | None, moment: datetime, zone: ZoneInfo) -> Window:
                 following=lambda day: day + timedelta(days=7),
             )
         case "month":
-            return _local(moment, zone, first=lambda day: day.replace(day=1), following=_next_month)
+            return _local(moment, zone, first=lambda day: day.replace(day=1), following=next_month)
         case _:
             return ALWAYS
 
@@ -89,5 +89,6 @@ def first_instant(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone, fold=0).astimezone(UTC)
 
 
-def _next_month(day: date) -> date:
+def next_month(day: date) -> date:
+    """The first day of the month after."""
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)

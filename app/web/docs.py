@@ -36,6 +36,7 @@ TAGS: Final = [
     {"name": "keys", "description": "A user's keys."},
     {"name": "quotas", "description": "What may not be exceeded."},
     {"name": "prices", "description": "The price book."},
+    {"name": "months", "description": "Which are closed."},
     {"name": "reports", "description": "Where the money went."},
     {"name": "freezes", "description": "Who may ask for no job at present."},
     {"name": "audit log", "description": "Who changed what."},

@@ -27,7 +27,7 @@ log = logging.getLogger("falgate")
 REQUEST_SECONDS: Final = 60.0
 """How long a request may last once its body is here, unless it waits for a job: each part of it gives up earlier."""
 
-_COUNTING_PATHS: Final = "/v1/quotas"  # a lifetime of jobs may have to be counted for a new one
+_COUNTING_PATHS: Final = ("/v1/quotas", "/v1/months")  # a lifetime of jobs may have to be counted for them
 _COUNTING_SECONDS: Final = 3600.0
 _SMALL_BODY_BYTES: Final = 1_000_000
 _FAL: Final = "/fal/"

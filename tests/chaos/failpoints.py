@@ -161,6 +161,10 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.cli.migrate:migrate": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.unknown.recover:recover_jobs": "a command of its own; repeated, it does the same",
+    "commit app.cli.close:_work": "a command of its own, not the gateway",
+    "commit app.ledger.month_routes:close_month": "one transaction, and no month ends within an hour of kills",
+    "commit app.ledger.month_routes:reopen_month": "as closing",
+    "commit app.jobs.ends.adjust_by_hand:create_adjustment": "one transaction; the books compare charges with bills",
     "commit app.cli.keys:_work": "a command of its own, not the gateway",
 }
 """Commits and calls in the source at which no gateway is killed, each with its reason."""

@@ -67,7 +67,7 @@ class Office:
         submitted = await self.gateway.submit(self.mia, webhook_url="https://hooks.test/")
         assert submitted.status_code == 202, submitted.text
         made = job_id = str(submitted.json()["id"])
-        if operation in {"stream_job_events", "redeliver_delivery", "erase_job_payload"}:
+        if operation in {"stream_job_events", "redeliver_delivery", "erase_job_payload", "create_adjustment"}:
             await self.gateway.client.post(f"/v1/jobs/{job_id}/cancel", headers=self.mia.headers)
         if operation == "redeliver_delivery":
             page = await self.gateway.client.get(f"/v1/deliveries?job_id={job_id}", headers=self.mia.headers)
@@ -92,5 +92,5 @@ async def operations(gateway: Gateway) -> dict[str, tuple[str, str]]:
 
 
 async def fill(office: Office, operation: str, template: str) -> str:
-    head, brace, rest = template.replace("{endpoint}", TEXT_ENDPOINT).partition("{")
+    head, brace, rest = template.replace("{endpoint}", TEXT_ENDPOINT).replace("{month}", "2020-02").partition("{")
     return head + (await office.make(operation) + rest.partition("}")[2] if brace else "")

@@ -61,9 +61,9 @@ async def test_what_the_edge_refuses_is_described_too(gateway: Gateway) -> None:
 
 
 async def test_ids_in_paths_are_called_id(gateway: Gateway) -> None:
-    """As the Contract writes them; clients are made from these names. An endpoint's is fal's own."""
+    """As the Contract writes them; clients are made from these names. An endpoint's is fal's own, a month is a date."""
     paths = (await gateway.client.get("/openapi.json")).json()["paths"]
-    assert {name for path in paths for name in re.findall(r"{(.*?)}", path)} == {"id", "endpoint"}
+    assert {name for path in paths for name in re.findall(r"{(.*?)}", path)} == {"id", "endpoint", "month"}
     for path, operations in paths.items():
         for operation in operations.values():
             named = {entry["name"] for entry in operation.get("parameters", []) if entry["in"] == "path"}

@@ -56,6 +56,7 @@ TABLE: dict[str, Line] = {
     "cancel_job": Line((200, 404, 200, 404, 404, 403, 200, 403)),
     "erase_job_payload": Line((204, 404, 204, 404, 404, 403, 204, 403)),
     "list_jobs": Line(everyone(200, 403)),
+    "create_adjustment": Line((403,) * 5 + (201,) * 3, lambda _: {"amount_usd": "0.10", "note": "x"}),
     "resolve_job": Line(admins(200), lambda _: {"outcome": "void", "note": "x"}),
     "get_me": Line(everyone(200, 403)),
     "get_webhook_secret": Line(everyone(200, 403)),
@@ -95,6 +96,9 @@ TABLE: dict[str, Line] = {
     ),
     "list_freezes": Line(everyone(200)),
     "lift_freeze": Line((403, 403, 403, 404, 403, 403, 204, 204)),  # an admin has made it
+    "close_month": Line((403,) * 5 + (409,) * 3),  # nothing was booked in it
+    "reopen_month": Line(admins(409), lambda _: {"note": "x"}),
+    "list_months": Line((403,) * 5 + (200,) * 3),
     "list_audit_log": Line(admins(200)),
     "get_spend_report": Line(everyone(200)),
     "get_refusals_report": Line(everyone(200)),

@@ -7,7 +7,7 @@ that were held in its window, and that is all.
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
@@ -31,12 +31,15 @@ from app.jobs.ends.cancel import JobEnded, cancel_job
 from app.jobs.ends.overdue import end_overdue
 from app.jobs.ends.resolve import JobNotUnconfirmed, Resolution, resolve_job
 from app.ledger.holds import QuotaExceeded, TooManyInFlight, TooManyJobs
+from app.ledger.months import LaterMonthClosed, MonthClosed, MonthEmpty, MonthNotOver
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.settles import Extra
 from app.ledger.usage import read_usage
-from app.ledger.windows import Kind, window_at
+from app.ledger.windows import Kind, local_date, window_at
+from app.problems import InvalidInput
 from tests.conftest import settings_for
 
+from .closing import adjust, close, reopen, sums, totals
 from .house import START, Clock, House, Someone, failed, id_of, units
 from .test_exactly_once import book, calling
 
@@ -172,7 +175,7 @@ class Machine(RuleBasedStateMachine):
             await plain.execute("SET LOCAL session_replication_role = replica")
             await plain.execute(
                 "TRUNCATE teams, users, audit_log, quotas, quota_usage, jobs, entries, spend_daily, spend_monthly, "
-                "idempotency_keys CASCADE"
+                "idempotency_keys, closed_months CASCADE; UPDATE books SET open_since = '-infinity'"
             )
         ann = await self.house.someone()
         self.people = [ann, await self.house.someone(ann.team_id), await self.house.someone()]
@@ -180,6 +183,7 @@ class Machine(RuleBasedStateMachine):
         self.model = Model(given.zone)
         self.strays: list[UUID] = []
         self.sources = 0
+        self.closed: dict[date, dict[str, Any]] = {}
 
     def teardown(self) -> None:
         async def close() -> None:
@@ -561,6 +565,62 @@ class Machine(RuleBasedStateMachine):
         self.run(book(self.house, job_id, extra))
         job.charged_usd += extra.usd
         job.charged_seconds += extra.seconds
+
+    @rule(number=st.integers(0, 99), usd=st.sampled_from(["-0.40", "0.28", "-9"]), is_late=st.booleans())
+    def finance_adjusts(self, *, number: int, usd: str, is_late: bool) -> None:
+        found = self.some(number, *ENDED)
+        if found is None:
+            self.submit(person=number % 4, end_user=None, seconds=5, is_late=is_late)
+            return
+        job_id, job = found
+        try:
+            self.run(adjust(self.late if is_late else self.house, job_id, usd))
+        except InvalidInput:
+            assert job.charged_usd + Decimal(usd) < 0
+        else:
+            job.charged_usd += Decimal(usd)
+
+    # Months
+
+    def months(self, back: int) -> date:
+        month = local_date(self.clock.now, self.model.zone).replace(day=1)
+        for _ in range(back):
+            month = (month - timedelta(days=1)).replace(day=1)
+        return month
+
+    @rule(back=st.sampled_from([0, 1, 1, 2]))
+    def close_a_month(self, back: int) -> None:
+        month = self.months(back)
+        if back == 0 and not self.closed:
+            self.a_window_is_about_to_end_or_just_has("month", 1)
+        try:
+            closing = self.run(close(self.house, month))
+        except MonthNotOver:
+            assert month == self.months(0)
+        except MonthClosed:
+            assert month <= max(self.closed)
+        except MonthEmpty:
+            assert not self.closed
+        else:
+            self.closed |= {one.month: totals(one) for one in closing.closed}
+            assert max(self.closed) == month
+
+    @precondition(lambda self: self.closed)
+    @rule(is_newest=st.booleans())
+    def reopen_a_month(self, *, is_newest: bool) -> None:
+        month = max(self.closed) if is_newest else min(self.closed)
+        try:
+            self.run(reopen(self.house, month))
+        except LaterMonthClosed:
+            assert month < max(self.closed)
+        else:
+            assert month == max(self.closed)
+            del self.closed[month]
+
+    @invariant()
+    def closed_months_stay_as_they_were(self) -> None:
+        for month, as_it_was in self.closed.items():
+            assert self.run(sums(self.house, month)) == as_it_was
 
     # What always holds
 

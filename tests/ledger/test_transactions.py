@@ -65,7 +65,7 @@ MONEY = [
     ROOT / "app/catalogue/prices.py",
     ROOT / "app/money.py",
     *(ROOT / "app/jobs/submits" / f"{name}.py" for name in ("accept", "estimate", "quotes", "submit")),
-    *(ROOT / "app/jobs/ends" / f"{name}.py" for name in ("adjust", "charges", "ending", "resolve")),
+    *(ROOT / "app/jobs/ends" / f"{name}.py" for name in ("adjust", "adjust_by_hand", "charges", "ending", "resolve")),
     ROOT / "app/jobs/at_fal/strays.py",
 ]
 
@@ -82,7 +82,9 @@ def floats_in(source: str) -> Iterator[int]:
 
 
 # Seconds of a wait or of a video's length are no money.
-NOT_MONEY = re.compile(r"_SECONDS: Final|poll_seconds|rest_seconds|inference_seconds|float\(seconds\)|time\.monotonic")
+NOT_MONEY = re.compile(
+    r"_SECONDS: Final|^    seconds: float$|poll_seconds|rest_seconds|inference_seconds|float\(seconds\)|time\.monotonic"
+)
 
 
 @pytest.mark.parametrize("path", MONEY, ids=lambda path: str(path.relative_to(ROOT)))

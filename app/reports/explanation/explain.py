@@ -17,8 +17,8 @@ from app.reports.explanation.rows import JobRows, read_rows
 from app.reports.explanation.shapes import (
     Asked,
     Attempt,
-    Entry,
     ExplainedEntries,
+    ExplainedEntry,
     Explanation,
     FalSide,
     PriceUsed,
@@ -55,10 +55,10 @@ async def explain_job(
     )
 
 
-def _entry(entry: dict[str, Any], rows: JobRows, reckoned: str | None) -> Entry:
+def _entry(entry: dict[str, Any], rows: JobRows, reckoned: str | None) -> ExplainedEntry:
     hold_id = entry["resolves_id"]
-    return Entry(
-        **{name: entry[name] for name in Entry.model_fields.keys() & entry.keys() - {"source"}},
+    return ExplainedEntry(
+        **{name: entry[name] for name in ExplainedEntry.model_fields.keys() & entry.keys() - {"source"}},
         source=show("entry", hold_id) if hold_id else entry["source"],
         why=why(
             id_=entry["id"],

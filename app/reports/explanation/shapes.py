@@ -1,31 +1,21 @@
 """What stands on the wire: a job's entries, and their explanation."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from app.http import Page
-from app.ids import EntryId, JobId, KeyId, PriceId, QuotaId, TeamId, UserId
+from app.ids import KeyId, PriceId, QuotaId, TeamId, UserId
 from app.ledger.quotas import Metric, Scope
+from app.ledger.shapes import Entry
 from app.ledger.windows import Kind
 from app.money import Amount
 
 
-class Entry(BaseModel):
-    """A row of the ledger."""
+class ExplainedEntry(Entry):
+    """A row of the ledger, and why it is there."""
 
-    id: EntryId
-    job_id: JobId
-    kind: Literal["hold", "settle", "void", "overage", "adjustment"]
-    amount_usd: Amount
-    seconds: float
-    price_id: PriceId
-    fal_units: Amount | None
-    resolves_id: EntryId | None
-    note: str | None
-    by: str | None
-    created_at: datetime = Field(description="When it was booked: the day and the month that reports count it in.")
     source: str = Field(
         description="What it was booked for: the job, its hold, a request at fal, a line of fal's bill."
     )
@@ -121,7 +111,7 @@ class Explanation(BaseModel):
     payload_erased_at: datetime | None
 
 
-class ExplainedEntries(Page[Entry]):
+class ExplainedEntries(Page[ExplainedEntry]):
     """A job's entries, newest first."""
 
     explanation: Explanation | None = Field(description="On the first page; null on the others.")
