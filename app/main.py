@@ -43,8 +43,10 @@ from app.problems import (
     Unavailable,
     input_faults,
 )
+from app.reports import csv_routes
 from app.reports import routes as reports
 from app.reports.desks import Desks
+from app.reports.pages import Streams
 from app.settings import Settings
 from app.web import docs, health, metrics
 from app.web.cors import crossing
@@ -89,11 +91,12 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.state.desks = Desks()
+    app.state.streams = Streams()
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, log_routes.router, tokens.router, files.router)
-    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router, reports.router)
+    domains = (*of_jobs, deliveries.router, ledger.router, accounts.router, reports.router, csv_routes.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew
     docs.mount_assets(app)

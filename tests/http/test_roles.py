@@ -89,6 +89,8 @@ TABLE: dict[str, Line] = {
     "rotate_key": Line(OWNS_KEY, lambda _: {}),
     "list_audit_log": Line(admins(200)),
     "get_spend_report": Line(everyone(200)),
+    "get_jobs_csv": Line(everyone(200)),
+    "get_focus_csv": Line(everyone(200)),
     "get_live": Line(everyone(200), nobody=200),
     "get_ready": Line(everyone(200), nobody=200),
     "get_metrics": Line(everyone(200), nobody=200),
