@@ -24,8 +24,8 @@ from app.reports.period import FIRST_YEAR, LAST_YEAR, Faults, Period, read_perio
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 _NAMES: Final = ("month", "since", "until")
 
-_COST: Final = sql_decimal_text("p.amount_usd")
-_SECONDS: Final = "trim_scale(p.seconds)"
+_COST: Final = "p.cost"
+_SECONDS: Final = "p.quantity"
 
 
 def _sql_bound(moment: str) -> str:
@@ -33,8 +33,8 @@ def _sql_bound(moment: str) -> str:
     return f"""to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
 
 
-_DAY: Final = "({days}::timestamptz[])[d.day + %d]"
-_BILLED: Final = "({months}::timestamptz[])[d.month + %d]"
+_DAY: Final = "({days}::timestamptz[])[p.day + %d]"
+_BILLED: Final = "({months}::timestamptz[])[p.month + %d]"
 _FAL: Final = "'fal'"
 
 COLUMNS: Final = {
@@ -46,7 +46,7 @@ COLUMNS: Final = {
     "BillingPeriodStart": _sql_bound(_BILLED % 0),
     "ChargeCategory": "'Usage'",
     "ChargeClass": "CASE WHEN p.corrects_at IS NOT NULL THEN 'Correction' END",
-    "ChargeDescription": sql_text_cell("d.description"),
+    "ChargeDescription": sql_text_cell("p.description"),
     "ChargeFrequency": "'Usage-Based'",
     "ChargePeriodEnd": _sql_bound(_DAY % 1),
     "ChargePeriodStart": _sql_bound(_DAY % 0),
@@ -156,26 +156,25 @@ async def by_entry(
     elif actor.caller is not None and actor.role == "member":
         conditions.append(f"e.user_id = {values.put(actor.caller.user_id)}")
     sql = f"""
-WITH page AS MATERIALIZED (
+WITH slice AS MATERIALIZED (
     SELECT e.*, {_CORRECTS} AS corrects_at FROM (
         SELECT e.* FROM entries e WHERE {" AND ".join(conditions)} ORDER BY e.booked_at, e.id LIMIT $4
     ) e
+), page AS MATERIALIZED (  -- each told once, however many cells it stands in
+    SELECT e.*, width_bucket(coalesce(e.corrects_at, e.booked_at), {{days}}::timestamptz[]) AS day,
+           width_bucket(e.booked_at, {{months}}::timestamptz[]) AS month,
+           {sql_decimal_text("e.amount_usd")} AS cost, trim_scale(e.seconds)::text AS quantity,
+           concat(e.model, ', ', trim_scale(e.seconds), ' s of video',
+                  CASE WHEN e.kind <> 'settle' THEN concat(', ', e.kind, ': ' || e.note) END) AS description
+    FROM slice e
 )
 SELECT convert_to(string_agg(l.line, '' ORDER BY l.booked_at, l.id), 'UTF8') AS text, count(*) AS lines, {SQL_LAST}
 FROM (
     SELECT p.id, p.booked_at, {sql_line(list(COLUMNS.values()))} AS line
-    FROM (
-        SELECT p.*, width_bucket(coalesce(p.corrects_at, p.booked_at), {{days}}::timestamptz[]) AS day,
-               width_bucket(p.booked_at, {{months}}::timestamptz[]) AS month
-        FROM page p
-    ) p
-    LEFT JOIN jobs j ON j.id = p.job_id LEFT JOIN teams t ON t.id = p.team_id
+    FROM page p LEFT JOIN jobs j ON j.id = p.job_id LEFT JOIN teams t ON t.id = p.team_id
     LEFT JOIN users u ON u.id = p.user_id LEFT JOIN keys k ON k.id = p.key_id
     CROSS JOIN LATERAL (
-        SELECT p.day, p.month,
-               CASE WHEN p.kind = 'overage' THEN p.source ELSE j.fal_request_id END AS fal_request_id,
-               concat(p.model, ', ', trim_scale(p.seconds), ' s of video',
-                      CASE WHEN p.kind <> 'settle' THEN concat(', ', p.kind, ': ' || p.note) END) AS description
+        SELECT CASE WHEN p.kind = 'overage' THEN p.source ELSE j.fal_request_id END AS fal_request_id
     ) d
 ) l
 """  # noqa: S608  ours
