@@ -31,8 +31,8 @@ class Groups:
 
     @property
     def tags(self) -> list[str]:
-        """The names of the tags among them."""
-        return [name.removeprefix(TAG) for name in self.names if name.startswith(TAG)]
+        """The tags among them, `tag.NAME`."""
+        return [name for name in self.names if name.startswith(TAG)]
 
     @property
     def are_summed(self) -> bool:

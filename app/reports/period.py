@@ -18,7 +18,7 @@ FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2999
 MOST_YEARS: Final = 10
 
-_MOST: Final = timedelta(days=MOST_YEARS * 365 + 4)  # three leap days, and an hour of summer
+_MOST: Final = timedelta(days=MOST_YEARS * 365 + 3, hours=1)  # with leap days, and an hour of summer
 _read_moment: Final = TypeAdapter[datetime](Moment).validate_python
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _FORM: Final = "give a date (2026-10-01) or a moment with its zone (2026-10-01T00:00:00Z; in a URL, + is written %2B)"

@@ -23,11 +23,11 @@ Key = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Maker:
-    """Whom a job is made by, and with what; ids are numbers."""
+    """Whom a job is made by, and with what; a number stands for an id that nobody has."""
 
-    team: int = 1
-    user: int = 1
-    key: int = 1
+    team: int | UUID = 1
+    user: int | UUID = 1
+    key: int | UUID = 1
     model: str = "kling-2.1-master"
     end_user: str | None = None
     tags: dict[str, str] = field(default_factory=dict, hash=False)
@@ -57,8 +57,14 @@ class Job:
         return next((entry for entry in self.entries if entry.status is not None), None)
 
 
-def uuid_of(kind: str, number: int) -> UUID:
-    return UUID(int=(sum(map(ord, kind)) << 64) + number)
+def uuid_of(kind: str, number: int | UUID) -> UUID:
+    return number if isinstance(number, UUID) else UUID(int=(sum(map(ord, kind)) << 64) + number)
+
+
+def settled(maker: Maker, at: datetime, usd: str, *, seconds: str = "5", held_at: datetime | None = None) -> Job:
+    """A job that succeeded and was charged as it was quoted."""
+    hold = Booked("hold", held_at or at, Decimal(usd), Decimal(seconds))
+    return Job(maker, (hold, Booked("settle", at, Decimal(usd), Decimal(seconds), "succeeded")))
 
 
 async def write(db: Database, history: Sequence[Job]) -> None:
@@ -78,6 +84,22 @@ async def write(db: Database, history: Sequence[Job]) -> None:
         if entries:
             records = [tuple(row.values()) for row in entries]
             await plain.copy_records_to_table("entries", records=records, columns=[*entries[0]])
+
+
+async def read(db: Database) -> list[Job]:
+    """The history that stands in a database, whoever wrote it."""
+    async with db.plain() as plain:
+        rows = await plain.fetch("SELECT * FROM entries ORDER BY job_id, kind <> 'hold'")
+    return [
+        Job(
+            Maker(first["team_id"], first["user_id"], first["key_id"], first["model"], first["end_user"]),
+            tuple(
+                Booked(row["kind"], row["booked_at"], row["amount_usd"], row["seconds"], row["job_status"])
+                for row in (first, *others)
+            ),
+        )
+        for _, (first, *others) in itertools.groupby(rows, key=lambda row: row["job_id"])
+    ]
 
 
 def _of(maker: Maker) -> dict[str, Any]:

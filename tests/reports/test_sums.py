@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from app.accounts.callers import COMMAND_LINE
 from app.db import Database
+from app.ledger.settles import Extra
 from app.ledger.spend import rebuild_spend
 from app.reports.groups import Groups
 from app.reports.period import Period
 from app.reports.spend import Asked, Line, read_spend
 from app.settings import wheel_zone
-from tests.reports.history import Booked, Job, Key, Maker, Sums, added_up, expected, transitions, write
+from tests.conftest import settings_for
+from tests.ledger.house import Clock, House
+from tests.ledger.test_exactly_once import book
+from tests.reports.history import Booked, Job, Key, Maker, Sums, added_up, expected, read, transitions, write
 
 YEARS: Final = {
     "UTC": 2026,
@@ -127,3 +131,33 @@ async def test_every_report_is_what_the_entries_say(
             told = expected(history, names, period=period, zone=zone)
             assert lines == told, (names, period)
             assert total == added_up(told.values()), (names, period)
+
+
+async def test_what_the_gateway_itself_booked_is_in_its_reports_at_once(database_url: str) -> None:
+    """Across the night in which Berlin's clocks go back, without any sum written anew."""
+    berlin = settings_for(database_url, timezone="Europe/Berlin")
+    house = House(berlin, clock=Clock(datetime(2026, 10, 24, 21, tzinfo=UTC)))
+    zone = house.wiring.settings.zone
+    everything = Period(house.clock(), None)
+    try:
+        people = [await house.someone(), await house.someone()]
+        open_jobs = []
+        for hour in range(30):
+            job_id = await house.submit(people[hour % 2], seconds=(5, 10)[hour % 2], end_user=(None, "42")[hour % 2])
+            open_jobs.append(job_id)
+            house.clock.advance(minutes=59)
+            ended = open_jobs.pop(0) if hour % 3 else None
+            if ended is not None and hour % 4:
+                await house.end(ended)
+                extra = Extra(kind="adjustment", source="x", usd=Decimal("-0.01"), seconds=Decimal(1), note="x", by="x")
+                await book(house, ended, extra)
+            elif ended is not None:
+                await house.void(ended)
+            history = await read(house.db)
+            for names in (("day", "model"), ("month",), ("end_user",)):
+                lines, _ = await lines_of(house.db, everything, names, zone)
+                assert lines == expected(history, names, period=everything, zone=zone)
+        assert open_jobs
+        assert await house.audit() == []
+    finally:
+        await house.close()
