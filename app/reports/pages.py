@@ -98,7 +98,7 @@ async def pages_by_booking(db: Database, streams: Streams, asked: ByBooking, *, 
             header = b""
         if page["lines"] < PAGE_LINES:
             moment, after = end, _NIL
-            if page["lines"] < PAGE_LINES // 2:
+            if page["lines"] <= PAGE_LINES // 2:
                 length = min(length * 2, _LONGEST_SLICE)
         else:
             length = max(page["last_at"] - moment, _SHORTEST_SLICE)
