@@ -11,7 +11,6 @@ from uuid import UUID
 
 import httpx
 
-from app.ids import parse
 from app.ledger.spend import rebuild_spend
 from app.settings import Settings, wheel_zone
 from tests.gateway import ADMIN, Gateway, Person, run_gateway
@@ -47,8 +46,7 @@ class Counter:
 
     def by(self, who: str, **more: Any) -> Maker:
         person = self.people[who]
-        team, user, key = (parse(kind, getattr(person, f"{kind}_id")) for kind in ("team", "user", "key"))
-        assert team and user and key
+        team, user, key = (UUID(made.partition("_")[2]) for made in (person.team_id, person.user_id, person.key_id))
         return Maker(team, user, key, **more)
 
     async def fill(self, *history: Job, now: datetime) -> None:
