@@ -89,7 +89,8 @@ COLUMNS: Final = {
 """Each column and the SQL of its cell: FOCUS' own, then ours, both in alphabetical order (FOCUS 1.2, 4.1)."""
 HEADER: Final = ",".join(COLUMNS).encode() + b"\r\n"
 
-# What a closed month's job was given or charged after it was closed corrects that month (FOCUS 1.2, 3.12).
+# What is booked to a job of a closed month corrects that month (FOCUS 1.2, 3.12). Whatever stands at the very end of a
+# closed month was moved there (`sql_booked_at`), because it was closed.
 _CORRECTS: Final = """
 CASE WHEN e.kind <> 'settle' THEN (
     SELECT r.booked_at FROM entries r
@@ -97,7 +98,8 @@ CASE WHEN e.kind <> 'settle' THEN (
       AND r.booked_at < ({months}::timestamptz[])[width_bucket(e.booked_at, {months}::timestamptz[])]
       AND EXISTS (
           SELECT FROM closed_months c
-          WHERE c.starts_at <= r.booked_at AND r.booked_at < c.ends_at AND c.closed_at <= e.booked_at
+          WHERE c.starts_at <= r.booked_at AND r.booked_at < c.ends_at
+            AND (c.closed_at <= e.booked_at OR EXISTS (SELECT FROM closed_months l WHERE l.ends_at = e.booked_at))
             AND (c.reopened_at IS NULL OR c.reopened_at > e.booked_at)
       )
 ) END"""

@@ -248,6 +248,16 @@ async def test_what_is_booked_to_a_job_of_a_month_that_was_closed_before_correct
     assert [line for line in lines if line["BillingPeriodStart"] == "2026-05-31T22:00:00Z"] == june
 
 
+async def test_what_a_closed_month_pushed_into_the_next_corrects_it(counter: Counter) -> None:
+    may, june = datetime(2026, 5, 20, 10, tzinfo=UTC), first_instant(date(2026, 6, 1), BERLIN)
+    job = settled(counter.by("mia"), may, "1.40")
+    moved = Booked("adjustment", june, Decimal("-0.01"), Decimal(0))
+    await counter.fill(Job(job.maker, (*job.entries, moved)), now=NOW)
+    assert [line["ChargeClass"] for line in await counter.lines("focus.csv?month=2026-06")] == [""]
+    await close(counter.gateway.wiring.db, date(2026, 5, 1), at=datetime(2026, 6, 5, tzinfo=UTC))
+    assert [line["ChargeClass"] for line in await counter.lines("focus.csv?month=2026-06")] == ["Correction"]
+
+
 async def test_texts_of_others_are_no_formulas(counter: Counter) -> None:
     maker = counter.by("mia", end_user="=cmd()", model="+1", tags={"=": "=1"})
     await counter.fill(settled(maker, datetime(2026, 7, 4, tzinfo=UTC), "1"), now=NOW)
