@@ -43,6 +43,13 @@ COLUMNS: Final = {
 """Each column, and the SQL of its cell; a job's tags, team, user and key are those it was made with."""
 HEADER: Final = ",".join(COLUMNS).encode() + b"\r\n"
 
+_OF_JOB: Final = ", ".join(
+    f"j.{name}"
+    for name in (
+        "id", "created_at", "status", "model", "endpoint", "team_id", "user_id", "key_id", "end_user", "tags",
+        "seconds", "quoted_usd", "held_usd", "charged_usd", "fal_request_id",
+    )
+)  # fmt: skip
 _LINES: Final = """
 LEFT JOIN teams t ON t.id = j.team_id LEFT JOIN users u ON u.id = j.user_id LEFT JOIN keys k ON k.id = j.key_id
 """
@@ -116,14 +123,14 @@ def by_created(asked: JobsAsked, *, actor: Actor, until: datetime, last: datetim
     arms = []
     for reach in _reached(actor, values):
         where = " AND ".join([*conditions, *(f"j.{name} = {value}" for name, value in reach.items())])
-        arms.append(f"(SELECT j.id FROM jobs j WHERE {where} ORDER BY j.id LIMIT $3)")  # noqa: S608  ours
+        arms.append(f"(SELECT {_OF_JOB} FROM jobs j WHERE {where} ORDER BY j.id LIMIT $3)")  # noqa: S608  ours
     sql = f"""
-WITH page AS MATERIALIZED (SELECT id FROM ({" UNION ".join(arms)}) a ORDER BY id LIMIT $3)
+WITH page AS MATERIALIZED (SELECT * FROM ({" UNION ".join(arms)}) a ORDER BY id LIMIT $3)
 SELECT convert_to(string_agg(l.line, '' ORDER BY l.id), 'UTF8') AS text, count(*) AS lines,
        (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last_id
 FROM (
-    SELECT p.id, {_line(asked.period.since, last, zone, values)} AS line
-    FROM page p LEFT JOIN jobs j ON j.id = p.id {_LINES}
+    SELECT j.id, {_line(asked.period.since, last, zone, values)} AS line
+    FROM page j {_LINES}
     LEFT JOIN LATERAL (
         SELECT e.booked_at FROM entries e WHERE e.job_id = j.id AND e.resolves_id IS NOT NULL
     ) c ON true
