@@ -1,6 +1,9 @@
-"""What every route shares: JSON bodies, lists, and the base of our own URLs."""
+"""What every route shares: JSON bodies, lists, answers that are streamed, and the base of our own URLs."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -12,8 +15,9 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import logs
 from app.ids import parse
 from app.problems import InvalidInput, NotJson, Problem
 
@@ -21,6 +25,9 @@ Row = TypeVar("Row")
 
 _asking: Final[ContextVar[Scope | None]] = ContextVar("asking", default=None)
 
+STALL_SECONDS: Final = 300.0
+"""How long a caller may take nothing of a streamed answer, as a player does that is paused."""
+_LEAVE_SECONDS: Final = 2.0
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _MOST_FIELDS: Final = 200  # each unknown one is named, and costs memory until it is
 
@@ -164,6 +171,68 @@ async def hung_up(receive: Receive) -> None:
     """Returns when the caller of a request, whose body has been read, has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class Streamed(Response):
+    """Sends `chunks` no faster than they are taken, and lets go of them when nobody takes them any more.
+
+    Return it at once. When the gateway is told to end (`stopping`), what is nearly done is let finish and the rest is
+    cut off. Whatever is cut off or fails ends without its end: the caller sees that it was broken off.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        *,
+        stopping: asyncio.Event,
+        status: int = 200,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(status_code=status, headers=headers)
+        if "content-length" not in {name.lower() for name in headers}:
+            del self.headers["content-length"]  # Starlette believes that there is no body
+        self._chunks = chunks
+        self._stopping = stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, all or until something ends it."""
+        scope["patience"].last(math.inf)  # STALL_SECONDS bounds it instead
+        sending = asyncio.create_task(self._send(scope["method"] == "HEAD", send))
+        ends = [asyncio.create_task(hung_up(receive)), asyncio.create_task(self._has_to_leave())]
+        try:
+            await asyncio.wait([sending, *ends], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, *ends):
+                task.cancel()
+            await asyncio.wait([sending, *ends])
+            await self.end()
+        error = None if sending.cancelled() else sending.exception()
+        if error is not None:
+            self.tell(error)
+        logs.is_broken_off.set(sending.cancelled() or error is not None)
+
+    async def end(self) -> None:
+        """Give back what the answer was made of; called once it is sent, or broken off."""
+
+    def tell(self, error: BaseException) -> None:
+        """What broke it off, for the log; raise whatever is not expected."""
+        raise error
+
+    async def _send(self, is_head: bool, send: Send) -> None:  # noqa: FBT001  one caller, above
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(STALL_SECONDS):
+                await send(message)
+
+        await in_time({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if not is_head:
+            async with aclosing(self._chunks) as chunks:
+                async for chunk in chunks:
+                    await in_time({"type": "http.response.body", "body": chunk, "more_body": True})
+        await in_time({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _has_to_leave(self) -> None:
+        await self._stopping.wait()
+        await asyncio.sleep(_LEAVE_SECONDS)
 
 
 def methods_of(request: Request) -> list[str]:

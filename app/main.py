@@ -45,11 +45,13 @@ from app.problems import (
     Unavailable,
     input_faults,
 )
+from app.reports import csv_routes
 from app.reports import routes as reports
 from app.reports.desks import Desks
 from app.reports.explanation import routes as explanation
 from app.reports.fal_bill import routes as reconciling
 from app.reports.fal_bill.daily import DailyReconciling
+from app.reports.pages import Streams
 from app.reports.refusals import routes as refusals
 from app.settings import Settings
 from app.web import docs, health, metrics
@@ -97,19 +99,14 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     app.state.wiring = wiring
     app.state.last_used = last_used
     app.state.desks = Desks()
+    app.state.streams = Streams()
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, adjustments.router, log_routes.router, explanation.router, tokens.router, files.router)
-    of_money = (
-        ledger.router,
-        price_routes.router,
-        month_routes.router,
-        reports.router,
-        refusals.router,
-        reconciling.router,
-    )
-    domains = (*of_jobs, deliveries.router, *of_money, accounts.router)
+    of_money = (ledger.router, price_routes.router, month_routes.router)
+    told = (reports.router, csv_routes.router, refusals.router, reconciling.router)
+    domains = (*of_jobs, deliveries.router, *of_money, *told, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew
     docs.mount_assets(app)

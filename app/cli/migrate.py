@@ -18,6 +18,7 @@ from app.catalogue.prices import seed_prices
 from app.catalogue.registry import Catalogue, load_catalogue
 from app.cli.database import embedded_option, open_database, settings_with_database
 from app.cli.installation import find_contradiction
+from app.cli.read_only import make_read_only_role, require_role_name
 from app.db import SCHEMA_REVISION, Database, Lock
 from app.deliveries import tables as _deliveries  # noqa: F401
 from app.files import tables as _files  # noqa: F401
@@ -51,16 +52,22 @@ class Migrated(NamedTuple):
 
 
 @click.command
+@click.option("--read-only-role", metavar="NAME", help="Make this role too, which reads the views for BI and no more.")
 @embedded_option
-def command(*, embedded: bool) -> None:
+def command(*, read_only_role: str | None, embedded: bool) -> None:
     """Bring the database to the newest schema; run it before each new version is served."""
+    if read_only_role is not None:
+        require_role_name(read_only_role)
 
-    async def work(settings: Settings) -> Migrated:
+    async def work(settings: Settings) -> None:
         async with open_database(settings) as db:
-            return await migrate(db, settings=settings, catalogue=load_catalogue(), now=utc_now())
+            click.echo(await migrate(db, settings=settings, catalogue=load_catalogue(), now=utc_now()))
+            if read_only_role is not None:
+                is_new = await make_read_only_role(db, read_only_role)
+                click.echo(f"The role {read_only_role} {'was made and ' if is_new else ''}may read the views.")
 
     with settings_with_database(embedded=embedded) as given:
-        click.echo(asyncio.run(work(given.settings)))
+        asyncio.run(work(given.settings))
 
 
 async def migrate(db: Database, *, settings: Settings, catalogue: Catalogue, now: datetime) -> Migrated:

@@ -132,15 +132,69 @@ CREATE TABLE freezes (
 CREATE UNIQUE INDEX freezes_one_live_key ON freezes (scope, scope_id) WHERE lifted_at IS NULL
 """
 
+# What BI tools read: a role that may read these and nothing else needs no right on any table, since a view reads with
+# its owner's rights. Whoever changes a column that stands in one drops the view and makes it anew.
+_NAMES = """
+    'team_' || replace({0}.team_id::text, '-', '') AS team_id, t.name AS team_name,
+    'user_' || replace({0}.user_id::text, '-', '') AS user_id, u.name AS user_name,
+    'key_' || replace({0}.key_id::text, '-', '') AS key_id, k.name AS key_name"""
+_NAMED = """
+    JOIN teams t ON t.id = {0}.team_id JOIN users u ON u.id = {0}.user_id JOIN keys k ON k.id = {0}.key_id"""
+_VIEWS = f"""
+CREATE VIEW spend_by_day AS
+SELECT s.day, {_NAMES.format("s")}, s.model,
+    s.charged_usd, s.seconds, s.jobs, s.succeeded, s.failed, s.canceled
+FROM spend_daily s {_NAMED.format("s")};
+COMMENT ON VIEW spend_by_day IS
+    'What was charged on each day of TIMEZONE, and how many jobs of it have ended how; jobs under way are not in it.';
+
+CREATE VIEW job_costs AS
+SELECT 'job_' || replace(j.id::text, '-', '') AS job_id, j.status, j.model, j.endpoint, {_NAMES.format("j")},
+    j.end_user, j.tags, j.seconds, j.quoted_usd, j.held_usd, j.charged_usd,
+    'price_' || replace(j.price_id::text, '-', '') AS price_id, j.fal_request_id,
+    j.created_at, j.submitted_at, j.started_at, j.finished_at, c.booked_at AS charged_at
+FROM jobs j {_NAMED.format("j")}
+LEFT JOIN entries c ON c.job_id = j.id AND c.resolves_id IS NOT NULL;
+COMMENT ON VIEW job_costs IS
+    'Each job and what it costs; nothing of what was asked for or made. charged_usd is what it has cost until now.';
+
+CREATE VIEW ledger_entries AS
+SELECT 'entry_' || replace(e.id::text, '-', '') AS entry_id, 'job_' || replace(e.job_id::text, '-', '') AS job_id,
+    e.kind, e.amount_usd, e.seconds, 'price_' || replace(e.price_id::text, '-', '') AS price_id, e.fal_units, e.mark,
+    e.note, e.by AS booked_by, {_NAMES.format("e")}, e.model, e.end_user, e.tags, e.booked_at
+FROM entries e {_NAMED.format("e")};
+COMMENT ON VIEW ledger_entries IS
+    'The ledger. Charged is the sum of settle, overage and adjustment; a hold is promised, a void given back.';
+
+CREATE VIEW quota_standing AS
+SELECT 'quota_' || replace(q.id::text, '-', '') AS quota_id, q.scope,
+    CASE q.scope WHEN 'organization' THEN NULL WHEN 'end_user' THEN 'team_' ELSE q.scope || '_' END || w.subject
+        AS subject,
+    q.metric, q."window" AS window_kind,
+    w.starts_at, w.ends_at, q.maximum, w.used, w.held, greatest(q.maximum - w.used - w.held, 0) AS remaining
+FROM quotas q JOIN quota_usage w ON w.quota_id = q.id
+WHERE q.deleted_at IS NULL AND w.starts_at <= now() AND (w.ends_at IS NULL OR w.ends_at > now());
+COMMENT ON VIEW quota_standing IS
+    'Each quota as it stands now, for each one whom it bounds and who has used something of it in this window.';
+
+CREATE VIEW closed_month_totals AS
+SELECT c.month, c.starts_at, c.ends_at, c.charged_usd, c.seconds, c.jobs, c.succeeded, c.failed, c.canceled,
+    c.held_usd, c.held_jobs, c.closed_at, c.closed_by, c.reopened_at, c.reopened_by, c.reopen_note
+FROM closed_months c;
+COMMENT ON VIEW closed_month_totals IS
+    'What a month came to when it was closed; reopened_at is not null where that no longer holds'
+"""  # noqa: S608  ours
+
 
 def upgrade() -> None:
     """Add what is new."""
-    for statement in _UP.split(";\n"):
+    for statement in (_UP + ";\n" + _VIEWS).split(";\n"):
         op.execute(statement)
 
 
 def downgrade() -> None:
     """Take it away, and all that is in it."""
+    op.execute("DROP VIEW closed_month_totals, quota_standing, ledger_entries, job_costs, spend_by_day")
     op.execute(
         "DROP TABLE freezes, quota_alerts, refusals, reconciliations, fal_bills, closed_months, books, spend_monthly"
     )

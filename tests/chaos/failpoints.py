@@ -159,6 +159,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "downloads.open app.outputs.archive:Archive._fetch": "as the lease of the archive",
     "downloads.open app.outputs.serving:_open_at_fal": "a caller's read: nothing is written",
     "commit app.cli.migrate:migrate": "before there is a gateway",
+    "commit app.cli.read_only:make_read_only_role": "before there is a gateway",
     "commit app.cli.migrate:move": "before there is a gateway; alembic's own",
     "commit app.jobs.unknown.recover:recover_jobs": "a command of its own; repeated, it does the same",
     "commit app.cli.close:_work": "a command of its own, not the gateway",

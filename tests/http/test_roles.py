@@ -103,6 +103,8 @@ TABLE: dict[str, Line] = {
     "get_spend_report": Line(everyone(200)),
     "get_refusals_report": Line(everyone(200)),
     "get_reconciliation_report": Line((403, 403, 403, 403, 403, 200, 200, 200)),
+    "get_jobs_csv": Line(everyone(200)),
+    "get_focus_csv": Line(everyone(200)),
     "get_live": Line(everyone(200), nobody=200),
     "get_ready": Line(everyone(200), nobody=200),
     "get_metrics": Line(everyone(200), nobody=200),

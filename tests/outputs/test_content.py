@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from app import http
 from app.logs import set_up_logs
-from app.outputs import response
 from app.tokens import Grant
 from app.web import edge
 from tests.gateway import Gateway, Person
@@ -404,7 +404,7 @@ async def test_what_breaks_off_is_no_error_of_ours_in_the_log(gateway: Gateway, 
 async def test_a_caller_that_takes_nothing_is_let_go(
     gateway: Gateway, ann: Person, fresh: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(response, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(http, "STALL_SECONDS", 0.2)
     job_id = await make_job(gateway, ann, fresh.put("large.mp4", File(size=10**9)))
     async with gateway.client.stream("GET", f"/v1/jobs/{job_id}/content", headers=ann.headers):
         async with asyncio.timeout(20):
@@ -465,7 +465,7 @@ async def test_seats_are_given_back(gateway: Gateway, ann: Person, fresh: Cdn) -
 async def test_whoever_is_told_to_end_is_not_held_up_by_a_long_video(
     gateway: Gateway, ann: Person, fresh: Cdn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(response, "_LEAVE_SECONDS", 0.0)
+    monkeypatch.setattr(http, "_LEAVE_SECONDS", 0.0)
     job_id = await make_job(gateway, ann, fresh.put("slow.mp4", File(size=10**6, waits_after=100_000)))
     stopping = gateway.app.state.rooms.stopping
     try:

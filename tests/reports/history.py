@@ -12,6 +12,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.db import Database
+from app.ids import first_id
 from app.reports.period import Period
 
 FIGURES: Final = ("charged_usd", "held_usd", "seconds", "jobs", "succeeded", "failed", "canceled")
@@ -61,6 +62,11 @@ def uuid_of(kind: str, number: int | UUID) -> UUID:
     return number if isinstance(number, UUID) else UUID(int=(sum(map(ord, kind)) << 64) + number)
 
 
+def job_id_of(number: int, job: Job) -> UUID:
+    """Of the job that stands there in a history; ids are in the order of their moments, as everywhere."""
+    return UUID(int=first_id(job.entries[0].at).int + number)
+
+
 def settled(maker: Maker, at: datetime, usd: str, *, seconds: str = "5", held_at: datetime | None = None) -> Job:
     """A job that succeeded and was charged as it was quoted."""
     hold = Booked("hold", held_at or at, Decimal(usd), Decimal(seconds))
@@ -72,12 +78,12 @@ async def write(db: Database, history: Sequence[Job]) -> None:
     async with db.begin_plain() as plain:
         await plain.execute("SET LOCAL session_replication_role = replica")  # no triggers, no foreign keys
         await plain.execute("DELETE FROM entries; DELETE FROM jobs; DELETE FROM spend_daily; DELETE FROM spend_monthly")
-        jobs = [_job_row(uuid_of("job", number), job) for number, job in enumerate(history)]
+        jobs = [_job_row(job_id_of(number, job), job) for number, job in enumerate(history)]
         if jobs:
             await plain.copy_records_to_table("jobs", records=[tuple(row.values()) for row in jobs], columns=[*jobs[0]])
         numbers = itertools.count()
         entries = [
-            _entry_row(number, uuid_of("job", at), job, entry)
+            _entry_row(number, job_id_of(at, job), job, entry)
             for at, job in enumerate(history)
             for entry, number in zip(job.entries, numbers, strict=False)
         ]
