@@ -34,11 +34,3 @@ async def counter(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Co
     postgres.create_database("reports_counter", template)
     async with Counter.open(settings_for(postgres.dsn("reports_counter"), timezone="Europe/Berlin")) as counter:
         yield counter
-
-
-@pytest_asyncio.fixture(loop_scope="package", scope="package")
-async def counter(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[Counter]:
-    """A gateway that is asked for large reports; each test writes a history of its own into it."""
-    postgres.create_database("reports_counter", template)
-    async with Counter.open(settings_for(postgres.dsn("reports_counter"), timezone="Europe/Berlin")) as counter:
-        yield counter
