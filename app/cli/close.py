@@ -11,8 +11,8 @@ from app.cli.database import embedded_option, open_database, settings_with_datab
 from app.cli.installation import require_installation
 from app.cli.refusals import Refusal
 from app.ids import show
-from app.ledger.month_shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
-from app.ledger.months import MonthClosed, close_month, list_months, reopen_month
+from app.ledger.months.closing import MonthClosed, close_month, list_months, reopen_month
+from app.ledger.months.shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
 from app.money import decimal_text
 from app.problems import Problem
 from app.settings import Settings

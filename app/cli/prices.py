@@ -16,10 +16,10 @@ from app.cli.refusals import Refusal
 from app.db import Database
 from app.fal import Platform
 from app.http import parse_json
-from app.ledger.price_book import find_prices
-from app.ledger.price_check import PricesAway, check_prices
-from app.ledger.price_shapes import PriceCompared, Simulation, SimulationBody
-from app.ledger.price_simulation import simulate_price
+from app.ledger.prices.book import find_prices
+from app.ledger.prices.check import PricesAway, check_prices
+from app.ledger.prices.shapes import PriceCompared, Simulation, SimulationBody
+from app.ledger.prices.simulation import simulate_price
 from app.money import decimal_text
 from app.problems import InvalidInput, NotJson, input_faults
 from app.settings import Settings, from_environment

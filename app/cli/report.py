@@ -16,8 +16,8 @@ from app.cli.refusals import Refusal
 from app.ids import parse
 from app.problems import InvalidInput, NotFound, Problem
 from app.reports.explanation.explain import explain_job
-from app.reports.spend import FIGURES, Asked, Line, Total, read_asked, read_spend
-from app.reports.written import TOTAL, CsvReport, columns_of, figures_of
+from app.reports.spend.report import FIGURES, Asked, Line, Total, read_asked, read_spend
+from app.reports.spend.written import TOTAL, CsvReport, columns_of, figures_of
 from app.settings import Settings
 from app.wiring import utc_now
 

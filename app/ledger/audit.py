@@ -5,8 +5,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from app.db import Database, Plain
-from app.ledger.month_shapes import show_month
-from app.ledger.month_sums import SQL_CLOSED, SQL_OPEN_SINCE
+from app.ledger.months.shapes import show_month
+from app.ledger.months.sums import SQL_CLOSED, SQL_OPEN_SINCE
 from app.ledger.spend import SQL_TOLD, SUMS, days_of_entries
 from app.money import decimal_text
 

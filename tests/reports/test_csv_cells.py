@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.db import Database
 from app.reports.csv import safe_cell
-from app.reports.csv_sql import sql_line, sql_text_cell
+from app.reports.lines.cells import sql_line, sql_text_cell
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 NASTY = st.text(st.sampled_from(list("=+-@\t\r\n \"',;a\u00a0\u200b\uff1dé🙂")), max_size=8)

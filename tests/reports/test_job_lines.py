@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from app.reports import pages
+from app.reports.lines import pages
 from tests.http.world import refusal
 from tests.reports.counter import BERLIN, Counter, lines_of, shown, total
 from tests.reports.history import Booked, Job, Maker, job_id_of, settled

@@ -17,8 +17,8 @@ from app.ids import new_id, show
 from app.jobs.ends.adjust import Adjustment, EndedJob, adjust_job, lock_ended_job
 from app.jobs.rooms import Rooms
 from app.jobs.submits.quotes import IdempotencyKeyReused
-from app.ledger.month_shapes import MonthText
-from app.ledger.months import bounds_of, require_open
+from app.ledger.months.closing import bounds_of, require_open
+from app.ledger.months.shapes import MonthText
 from app.ledger.shapes import Entry
 from app.ledger.windows import local_date
 from app.money import ZERO, Amount, decimal_text

@@ -13,7 +13,7 @@ import asyncpg
 from app.db import Database, Plain
 from app.money import ZERO
 from app.reports.fal_bill.runs import Coverage, last_run, read_coverage
-from app.reports.spend import LONGEST_SECONDS, ReportTooLarge
+from app.reports.spend.report import LONGEST_SECONDS, ReportTooLarge
 
 LISTS: Final = ("matched", "differs", "ours_only", "fal_only", "pending")
 GRACE: Final = timedelta(days=2)

@@ -26,7 +26,7 @@ from app.reports.fal_bill.shapes import (
 from app.reports.fal_bill.written import write_csv
 from app.reports.formats import wants_csv
 from app.reports.period import Faults
-from app.reports.shapes import FORMAT, SINCE, UNTIL
+from app.reports.spend.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])

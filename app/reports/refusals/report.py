@@ -11,9 +11,9 @@ import asyncpg
 from app.accounts.callers import Actor
 from app.db import Database
 from app.problems import InvalidInput, cut
-from app.reports.days import days_of
 from app.reports.period import Faults, Period, read_period
-from app.reports.spend import LONGEST_SECONDS, MOST_LINES, ReportTooLarge
+from app.reports.spend.parts import days_of
+from app.reports.spend.report import LONGEST_SECONDS, MOST_LINES, ReportTooLarge
 
 _SESSION: Final = f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{LONGEST_SECONDS}s'"
 _PARAMETERS: Final = ("since", "until", "group_by", "format")

@@ -14,7 +14,7 @@ from app.reports.formats import wants_csv
 from app.reports.period import Faults
 from app.reports.refusals.report import read_asked, read_refusals
 from app.reports.refusals.shapes import GROUP_BY, RefusalReport, write_csv, write_json
-from app.reports.shapes import FORMAT, SINCE, UNTIL
+from app.reports.spend.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])

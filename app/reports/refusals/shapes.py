@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from app.ids import QuotaId, TeamId, UserId
 from app.reports.csv import safe_cell
 from app.reports.refusals.report import NAMES, Asked, Line
-from app.reports.written import TOTAL
+from app.reports.spend.written import TOTAL
 
 TIMES: Final = "times"
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.ids import KeyId, TeamId, UserId
 from app.money import Amount
 from app.reports.formats import FORMATS
-from app.reports.groups import MOST_TAGS, NAMES
+from app.reports.spend.groups import MOST_TAGS, NAMES
 
 _DATE: Final[dict[str, Any]] = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"}
 

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 
 from app.money import decimal_text
 from app.reports.csv import safe_cell
-from app.reports.groups import Groups
-from app.reports.spend import FIGURES, Asked, Line, Total
+from app.reports.spend.groups import Groups
+from app.reports.spend.report import FIGURES, Asked, Line, Total
 
 TOTAL: Final = "total"
 

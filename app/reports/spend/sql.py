@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from app.accounts.callers import Actor
 from app.ledger.spend import SUMS
 from app.money import sql_decimal_text
-from app.reports.days import Days, days_of, only_entries, split
-from app.reports.groups import PEOPLE, PERIODS, TAG, Groups
 from app.reports.period import Period
+from app.reports.spend.groups import PEOPLE, PERIODS, TAG, Groups
+from app.reports.spend.parts import Days, days_of, only_entries, split
 
 _FIGURES: Final = ("held_usd", *SUMS)
 

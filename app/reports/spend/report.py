@@ -18,9 +18,9 @@ from app.accounts.callers import Actor
 from app.db import Database
 from app.money import ZERO
 from app.problems import InvalidInput, Problem, cut
-from app.reports.groups import Groups, read_groups
 from app.reports.period import Faults, Period, read_period
-from app.reports.spend_sql import statement
+from app.reports.spend.groups import Groups, read_groups
+from app.reports.spend.sql import statement
 
 MOST_LINES: Final = 50_000
 LONGEST_SECONDS: Final = 40

@@ -11,9 +11,9 @@ from app.reports import csv
 from app.reports.desks import Desks
 from app.reports.formats import wants_csv
 from app.reports.period import Faults
-from app.reports.shapes import FORMAT, GROUP_BY, SINCE, UNTIL, SpendReport
-from app.reports.spend import read_asked, read_spend
-from app.reports.written import CsvReport, JsonReport, file_name
+from app.reports.spend.report import read_asked, read_spend
+from app.reports.spend.shapes import FORMAT, GROUP_BY, SINCE, UNTIL, SpendReport
+from app.reports.spend.written import CsvReport, JsonReport, file_name
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])

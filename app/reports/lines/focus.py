@@ -16,9 +16,9 @@ from app.ledger.windows import first_instant
 from app.money import sql_decimal_text
 from app.problems import InvalidInput
 from app.reports.calendar import day_starts, months_through
-from app.reports.csv_sql import sql_id_cell, sql_json_cell, sql_line, sql_text_cell
-from app.reports.job_lines import SQL_LAST, SQL_SLICE, Values, read_query
-from app.reports.pages import ByBooking
+from app.reports.lines.cells import sql_id_cell, sql_json_cell, sql_line, sql_text_cell
+from app.reports.lines.jobs import SQL_LAST, SQL_SLICE, Values, read_query
+from app.reports.lines.pages import ByBooking
 from app.reports.period import FIRST_YEAR, LAST_YEAR, Faults, Period, read_period
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)

@@ -11,8 +11,8 @@ from app.ids import first_id, parse
 from app.money import sql_decimal_text
 from app.problems import InvalidInput, cut
 from app.reports.calendar import months_through
-from app.reports.csv_sql import sql_id_cell, sql_json_cell, sql_line, sql_text_cell
-from app.reports.pages import ByBooking, ByJob
+from app.reports.lines.cells import sql_id_cell, sql_json_cell, sql_line, sql_text_cell
+from app.reports.lines.pages import ByBooking, ByJob
 from app.reports.period import Faults, Period, read_period
 
 DATES: Final = ("created", "charged")

@@ -10,12 +10,12 @@ from app.accounts.access import AnyActor
 from app.http import JsonRoute
 from app.jobs.rooms import rooms_of
 from app.problems import responses
-from app.reports import focus, job_lines
 from app.reports.calendar import stamp
 from app.reports.csv import MEDIA_TYPE
-from app.reports.pages import CsvResponse, Pages, Streams, begun, open_end, pages_by_booking, pages_by_job
+from app.reports.lines import focus, jobs
+from app.reports.lines.pages import CsvResponse, Pages, Streams, begun, open_end, pages_by_booking, pages_by_job
 from app.reports.period import Period
-from app.reports.shapes import SINCE, UNTIL
+from app.reports.spend.shapes import SINCE, UNTIL
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
 
@@ -34,7 +34,7 @@ def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str,
 
 _DATE: Final = _parameter(
     "date",
-    {"type": "string", "enum": list(job_lines.DATES)},
+    {"type": "string", "enum": list(jobs.DATES)},
     "By which of its dates a job is looked for: when it was accepted, or when its charge, or that there is none, was "
     "booked. Default: created.",
 )
@@ -61,16 +61,16 @@ async def get_jobs_csv(request: Request, actor: AnyActor) -> Response:
     """
     wiring = rooms_of(request).wiring
     zone, now = wiring.settings.zone, wiring.clock()
-    asked = job_lines.read_jobs_asked(request.query_params.multi_items(), now=now, zone=zone)
+    asked = jobs.read_jobs_asked(request.query_params.multi_items(), now=now, zone=zone)
     last = await open_end(wiring.db, now=now)
     streams: Streams = request.app.state.streams
     if asked.date == "created":
         until = asked.period.until or last + _MILLISECOND
-        by_job = job_lines.by_created(asked, actor=actor, until=until, last=last, zone=zone)
-        pages = pages_by_job(wiring.db, streams, by_job, header=job_lines.HEADER)
+        by_job = jobs.by_created(asked, actor=actor, until=until, last=last, zone=zone)
+        pages = pages_by_job(wiring.db, streams, by_job, header=jobs.HEADER)
     else:
-        by_booking = job_lines.by_charged(asked, actor=actor, until=_sooner(asked.period, last), zone=zone)
-        pages = pages_by_booking(wiring.db, streams, by_booking, header=job_lines.HEADER)
+        by_booking = jobs.by_charged(asked, actor=actor, until=_sooner(asked.period, last), zone=zone)
+        pages = pages_by_booking(wiring.db, streams, by_booking, header=jobs.HEADER)
     return await _streamed(request, pages, name=f"jobs_{stamp(asked.period, zone)}.csv")
 
 
