@@ -14,8 +14,8 @@ import pytest
 
 from app.ids import show
 from app.ledger.spend import rebuild_spend
+from app.reports import limits
 from app.reports.desks import Desks
-from app.reports.spend import report
 from app.settings import wheel_zone
 from tests.accounts.office import ADMIN_SECRET, START, Office, Somebody
 from tests.reports.history import Booked, Job, Maker, settled, write
@@ -251,7 +251,7 @@ async def test_answers_are_as_openapi_has_them(office: Office) -> None:
 
 
 async def test_more_lines_than_an_answer_takes_are_refused(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "MOST_LINES", 2)
+    monkeypatch.setattr(limits, "MOST_LINES", 2)
     await fill(office, *(settled(by(who), TODAY, "1.00") for who in (office.member, office.lead)))
     assert len(await lines(office, "group_by=user")) == 2
     await fill(office, *(settled(by(who), TODAY, "1.00") for who in (office.member, office.lead, office.admin)))
@@ -262,7 +262,7 @@ async def test_more_lines_than_an_answer_takes_are_refused(office: Office, monke
 
 
 async def test_a_report_that_takes_too_long_is_refused(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_SESSION", "SET LOCAL statement_timeout = '100ms'")
+    monkeypatch.setattr(limits, "_SESSION", "SET LOCAL statement_timeout = '100ms'")
     async with office.db.begin_plain() as plain:
         await plain.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
         answer = await ask(office)
@@ -287,6 +287,6 @@ async def test_reports_wait_for_a_desk_and_never_take_all_connections(office: Of
 
 async def test_a_report_writes_nothing(office: Office) -> None:
     await fill(office, settled(by(office.member), TODAY, "1.40"))
-    assert "SET TRANSACTION READ ONLY" in report._SESSION
+    assert "SET TRANSACTION READ ONLY" in limits._SESSION
     before = await lines(office, "group_by=day")
     assert await lines(office, "group_by=day") == before

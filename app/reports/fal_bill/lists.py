@@ -8,12 +8,11 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
-
 from app.db import Database, Plain
+from app.ledger.entries import SQL_CHARGES
 from app.money import ZERO
 from app.reports.fal_bill.runs import Coverage, last_run, read_coverage
-from app.reports.spend.report import LONGEST_SECONDS, ReportTooLarge
+from app.reports.limits import TIMEOUT, reading
 
 LISTS: Final = ("matched", "differs", "ours_only", "fal_only", "pending")
 GRACE: Final = timedelta(days=2)
@@ -22,25 +21,15 @@ GRACE: Final = timedelta(days=2)
 BY_BILL: Final = "bill "
 """What the source of an adjustment begins with that comes from fal's bill; `bill <fal request> <number>`."""
 
-_TIMEOUT: Final = LONGEST_SECONDS + 5
 _PAGE: Final = 1_000
-_SESSION: Final = "; ".join(
-    (
-        "SET TRANSACTION READ ONLY",
-        f"SET LOCAL statement_timeout = '{LONGEST_SECONDS}s'",
-        "SET LOCAL work_mem = '64MB'",
-        "SET LOCAL random_page_cost = 1.1",
-        "SET LOCAL plan_cache_mode = force_custom_plan",
-    )
-)
 
-_OF_A_PERIOD: Final = """
+_OF_A_PERIOD: Final = f"""
     SELECT e.job_id FROM entries e
-    WHERE e.booked_at >= $4 AND e.booked_at < $5 AND e.kind IN ('settle', 'overage', 'adjustment')
+    WHERE e.booked_at >= $4 AND e.booked_at < $5 AND {SQL_CHARGES}
     UNION
     SELECT a.job_id FROM fal_bills f JOIN attempts a ON a.fal_request_id = f.fal_request_id
     WHERE f.billed_at >= $4 AND f.billed_at < $5
-"""
+"""  # noqa: S608  ours
 _BILLED_THEN: Final = "SELECT fal_request_id FROM fal_bills WHERE billed_at >= $4 AND billed_at < $5"
 _OF_A_JOB: Final = "SELECT $4::uuid AS job_id"
 _NOTHING_ELSE: Final = "SELECT NULL::text"
@@ -59,7 +48,7 @@ booked AS (
            count(*) FILTER (WHERE e.kind = 'adjustment' AND e.source LIKE '{BY_BILL}%') AS corrections,
            bool_or(e.kind = 'adjustment' AND e.source NOT LIKE '{BY_BILL}%') AS is_by_hand
     FROM looked l JOIN jobs j ON j.id = l.job_id JOIN entries e ON e.job_id = l.job_id
-    WHERE e.kind IN ('settle', 'overage', 'adjustment') GROUP BY 1, 2
+    WHERE {SQL_CHARGES} GROUP BY 1, 2
 ), sent AS (
     SELECT a.job_id, a.fal_request_id, a.fal_key_id, a.stray_check_at IS NOT NULL AS is_followed
     FROM looked l JOIN attempts a ON a.job_id = l.job_id WHERE a.fal_request_id IS NOT NULL
@@ -220,7 +209,7 @@ async def read_lines(
     """A page of the requests billed or charged in [since, until), of one list or of all. Raises ReportTooLarge."""
     async with _reading(db) as (plain, known):
         place = after or (None, None)
-        found = await plain.fetch(_PAGE_WITH_SUMS, *known, since, until, name, *place, limit + 1, timeout=_TIMEOUT)
+        found = await plain.fetch(_PAGE_WITH_SUMS, *known, since, until, name, *place, limit + 1, timeout=TIMEOUT)
         run = await last_run(plain)
     sums = _sums(found[0]["sums"] or [])
     lines = [_line(row) for row in found if row["key"] is not None]
@@ -233,7 +222,7 @@ async def read_first_lines(db: Database, since: datetime, until: datetime, *, fi
     Raises ReportTooLarge.
     """
     async with _reading(db) as (plain, known):
-        found = await plain.fetch(_FIRST_WITH_SUMS, *known, since, until, first, timeout=_TIMEOUT)
+        found = await plain.fetch(_FIRST_WITH_SUMS, *known, since, until, first, timeout=TIMEOUT)
     return _sums(found[0]["sums"] or []), [_line(row) for row in found if row["key"] is not None]
 
 
@@ -242,32 +231,29 @@ async def read_all_lines(
 ) -> AsyncGenerator[Sequence[Line]]:
     """All of them, some at a time, within one transaction: whoever takes them must not wait for anybody."""
     async with _reading(db) as (plain, known):
-        cursor = await plain.cursor(_ALL, *known, since, until, name, timeout=_TIMEOUT)
-        while rows := await cursor.fetch(_PAGE, timeout=_TIMEOUT):
+        cursor = await plain.cursor(_ALL, *known, since, until, name, timeout=TIMEOUT)
+        while rows := await cursor.fetch(_PAGE, timeout=TIMEOUT):
             yield [_line(row) for row in rows]
 
 
 async def read_adjustable(db: Database, since: datetime, until: datetime) -> Adjustable:
     """The jobs whose charge is not what fal billed. Raises ReportTooLarge."""
     async with _reading(db) as (plain, known):
-        rows = await plain.fetch(_ADJUSTABLE, *known, since, until, timeout=_TIMEOUT)
+        rows = await plain.fetch(_ADJUSTABLE, *known, since, until, timeout=TIMEOUT)
     return Adjustable({row["job_id"]: row["fal_request_ids"] for row in rows}, known)
 
 
 async def read_corrections(plain: Plain, adjustable: Adjustable, job_id: UUID) -> list[Correction]:
     """As things stand in this transaction; what was one and is none any more is left out."""
     fal_request_ids = adjustable.fal_request_ids[job_id]
-    rows = await plain.fetch(_OF_JOB, *adjustable.known, job_id, fal_request_ids, timeout=_TIMEOUT)
+    rows = await plain.fetch(_OF_JOB, *adjustable.known, job_id, fal_request_ids, timeout=TIMEOUT)
     return [Correction(*row.values()) for row in rows]
 
 
 @asynccontextmanager
 async def _reading(db: Database) -> AsyncIterator[tuple[Plain, tuple[Any, ...]]]:
-    try:
-        async with db.begin_plain(first=_SESSION) as plain:
-            yield plain, _known(await read_coverage(plain))
-    except asyncpg.QueryCanceledError:
-        raise ReportTooLarge(f"It takes longer than {LONGEST_SECONDS} s: narrow it.") from None
+    async with reading(db) as plain:
+        yield plain, _known(await read_coverage(plain))
 
 
 def _known(coverage: Coverage) -> tuple[Any, ...]:

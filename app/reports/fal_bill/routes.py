@@ -25,8 +25,8 @@ from app.reports.fal_bill.shapes import (
 )
 from app.reports.fal_bill.written import write_csv
 from app.reports.formats import wants_csv
+from app.reports.parameters import FORMAT, SINCE, UNTIL, parameter
 from app.reports.period import Faults
-from app.reports.spend.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
@@ -35,20 +35,10 @@ _IN_MEMORY: Final = 1_000_000  # bytes; the rest is a file
 _CHUNK: Final = 65_536
 _SINCE: Final = {**SINCE, "description": "A date, which begins at its first instant in TIMEZONE, or a moment."}
 _UNTIL: Final = {**UNTIL, "description": "The first date or moment that is no longer part of it; default: now."}
-_LIMIT: Final[dict[str, Any]] = {
-    "name": "limit",
-    "in": "query",
-    "required": False,
-    "description": "Of JSON; CSV has all lines.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-}
-_CURSOR: Final[dict[str, Any]] = {
-    "name": "cursor",
-    "in": "query",
-    "required": False,
-    "description": "`next_cursor` of the page before.",
-    "schema": {"type": "string"},
-}
+_LIMIT: Final = parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Of JSON; CSV has all lines."
+)
+_CURSOR: Final = parameter("cursor", {"type": "string"}, "`next_cursor` of the page before.")
 _RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "model": ReconciliationReport,

@@ -1,13 +1,14 @@
 """What the report of reconciling looks like on the wire, as /docs shows it."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from app.ids import JobId, TeamId, UserId
 from app.money import Amount
 from app.reports.fal_bill.lists import LISTS
+from app.reports.parameters import parameter
 
 Name = Literal["matched", "differs", "ours_only", "fal_only", "pending"]
 
@@ -73,10 +74,4 @@ class ReconciliationReport(BaseModel):
     until: datetime
 
 
-LIST: Final[dict[str, Any]] = {
-    "name": "list",
-    "in": "query",
-    "required": False,
-    "description": "Only this list; default: all.",
-    "schema": {"type": "string", "enum": list(LISTS)},
-}
+LIST: Final = parameter("list", {"type": "string", "enum": list(LISTS)}, "Only this list; default: all.")

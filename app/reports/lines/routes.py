@@ -14,8 +14,8 @@ from app.reports.calendar import stamp
 from app.reports.csv import MEDIA_TYPE
 from app.reports.lines import focus, jobs
 from app.reports.lines.pages import CsvResponse, Pages, Streams, begun, open_end, pages_by_booking, pages_by_job
+from app.reports.parameters import SINCE, UNTIL, parameter
 from app.reports.period import Period
-from app.reports.spend.shapes import SINCE, UNTIL
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
 
@@ -28,20 +28,16 @@ _CSV: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
-
-
-_DATE: Final = _parameter(
+_DATE: Final = parameter(
     "date",
     {"type": "string", "enum": list(jobs.DATES)},
     "By which of its dates a job is looked for: when it was accepted, or when its charge, or that there is none, was "
     "booked. Default: created.",
 )
-_TEAM: Final = _parameter("team_id", {"type": "string"}, "Of this team only.")
-_USER: Final = _parameter("user_id", {"type": "string"}, "Of this user only.")
-_MODEL: Final = _parameter("model", {"type": "string"}, "Of this model only.")
-_MONTH: Final = _parameter(
+_TEAM: Final = parameter("team_id", {"type": "string"}, "Of this team only.")
+_USER: Final = parameter("user_id", {"type": "string"}, "Of this user only.")
+_MODEL: Final = parameter("model", {"type": "string"}, "Of this model only.")
+_MONTH: Final = parameter(
     "month", {"type": "string", "examples": ["2026-10"]}, "A month of TIMEZONE, instead of `since` and `until`."
 )
 

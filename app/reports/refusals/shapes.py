@@ -4,13 +4,14 @@ import csv
 from collections.abc import Sequence
 from datetime import datetime
 from io import StringIO
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from app.ids import QuotaId, TeamId, UserId
 from app.reports.csv import safe_cell
+from app.reports.parameters import parameter
 from app.reports.refusals.report import NAMES, Asked, Line
 from app.reports.spend.written import TOTAL
 
@@ -49,13 +50,11 @@ class RefusalReport(BaseModel):
     timezone: Annotated[str, Field(examples=["Europe/Berlin"])]
 
 
-GROUP_BY: Final[dict[str, Any]] = {
-    "name": "group_by",
-    "in": "query",
-    "required": False,
-    "description": f"Any of {', '.join(NAMES)}, with commas between or given again.",
-    "schema": {"type": "array", "items": {"type": "string"}, "examples": [["day,quota"]]},
-}
+GROUP_BY: Final = parameter(
+    "group_by",
+    {"type": "array", "items": {"type": "string"}, "examples": [["day,quota"]]},
+    f"Any of {', '.join(NAMES)}, with commas between or given again.",
+)
 
 
 def write_json(asked: Asked, lines: Sequence[Line]) -> bytes:

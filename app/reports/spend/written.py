@@ -2,13 +2,13 @@
 
 import csv
 from collections.abc import Sequence
-from datetime import datetime
 from io import StringIO
 from typing import Any, Final
 
 from pydantic_core import to_json
 
 from app.money import decimal_text
+from app.reports.calendar import stamp
 from app.reports.csv import safe_cell
 from app.reports.spend.groups import Groups
 from app.reports.spend.report import FIGURES, Asked, Line, Total
@@ -80,14 +80,7 @@ class CsvReport:
 
 def file_name(asked: Asked) -> str:
     """`spend_2026-10-01_2026-11-01.csv`: from when until when, by the clocks of TIMEZONE."""
-    period = asked.period
-    ends = "open" if period.until is None else _stamp(period.until, asked)
-    return f"spend_{_stamp(period.since, asked)}_{ends}.csv"
-
-
-def _stamp(moment: datetime, asked: Asked) -> str:
-    local = moment.astimezone(asked.zone)
-    return f"{local:%Y-%m-%d}" if (local.hour, local.minute, local.second) == (0, 0, 0) else f"{local:%Y-%m-%dT%H%M%S}"
+    return f"spend_{stamp(asked.period, asked.zone)}.csv"
 
 
 def _object(names: Sequence[str], line: Line) -> dict[str, Any]:
