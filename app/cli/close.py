@@ -7,9 +7,10 @@ from typing import Final
 import click
 
 from app.accounts.callers import COMMAND_LINE
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
+from app.cli.terminal import printable
 from app.ids import show
 from app.ledger.months.closing import MonthClosed, close_month, list_months, reopen_month
 from app.ledger.months.shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
@@ -45,12 +46,11 @@ def command(*, month: str | None, reopen: bool, note: str | None, lists: bool, e
         raise Refusal(f"{month!r}: {fault}.") from None
     with settings_with_database(embedded=embedded) as given:
         for line in asyncio.run(_work(given.settings, asked, note=note)):
-            click.echo(line)
+            click.echo(printable(line))
 
 
 async def _work(settings: Settings, month: date | None, *, note: str | None) -> list[str]:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
+    async with open_installation(settings) as db:
         now = utc_now()
         try:
             if month is None:
