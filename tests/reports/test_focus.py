@@ -19,7 +19,7 @@ from app.ids import new_id
 from app.ledger.spend import rebuild_spend
 from app.ledger.windows import first_instant
 from app.reports.lines import focus, pages
-from app.reports.lines.focus import FocusAsked, by_entry
+from app.reports.lines.focus import by_entry
 from app.reports.lines.pages import Streams, pages_by_booking
 from app.reports.period import Period
 from app.reports.spend.groups import Groups
@@ -295,7 +295,7 @@ async def test_the_sum_is_what_was_charged_whatever_the_history_and_the_pages(
     await rebuild_spend(db, zone=zone)
     assert period.until is not None
     asked = await by_entry(
-        db, FocusAsked(period), actor=COMMAND_LINE, until=period.until, zone=zone, account="falgate"
+        db, period, actor=COMMAND_LINE, until=period.until, zone=zone, account="falgate"
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "PAGE_LINES", page_lines)

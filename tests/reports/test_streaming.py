@@ -16,7 +16,6 @@ from app.accounts.callers import COMMAND_LINE
 from app.db import Database, Plain
 from app.reports.desks import Desks
 from app.reports.lines import focus, jobs, pages
-from app.reports.lines.focus import FocusAsked
 from app.reports.lines.jobs import JobsAsked
 from app.reports.lines.pages import Streams
 from app.reports.period import Period
@@ -109,9 +108,7 @@ async def test_no_connection_is_held_between_pages(pressed: Counter) -> None:
     asked = JobsAsked(period)
     by_created = jobs.by_created(asked, actor=COMMAND_LINE, until=NOW, last=NOW, zone=BERLIN)
     by_charged = jobs.by_charged(asked, actor=COMMAND_LINE, until=NOW, zone=BERLIN)
-    by_entry = await focus.by_entry(
-        db, FocusAsked(period), actor=COMMAND_LINE, until=NOW, zone=BERLIN, account="falgate"
-    )
+    by_entry = await focus.by_entry(db, period, actor=COMMAND_LINE, until=NOW, zone=BERLIN, account="falgate")
     for found in (
         pages.pages_by_job(db, Streams(), by_created, header=jobs.HEADER),
         pages.pages_by_booking(db, Streams(), by_charged, header=jobs.HEADER),

@@ -5,7 +5,6 @@ charge period the day; of a correction the charge period is the day that it corr
 """
 
 import re
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -19,8 +18,7 @@ from app.money import sql_decimal_text
 from app.problems import InvalidInput
 from app.reports.calendar import day_starts, months_through
 from app.reports.lines.cells import sql_json_cell, sql_line, sql_text_cell
-from app.reports.lines.jobs import SQL_LAST, SQL_SLICE
-from app.reports.lines.pages import ByBooking
+from app.reports.lines.pages import SQL_LAST, SQL_SLICE, ByBooking
 from app.reports.parameters import read_parameters
 from app.reports.period import FIRST_YEAR, LAST_YEAR, Faults, Period, read_period
 from app.reports.reach import seen_by
@@ -111,15 +109,8 @@ CASE WHEN e.kind <> 'settle' THEN (
 _FIRST_CLOSED: Final = "SELECT least($1::timestamptz, min(starts_at)) FROM closed_months"
 
 
-@dataclass(frozen=True, slots=True)
-class FocusAsked:
-    """From when until when."""
-
-    period: Period
-
-
-def read_focus_asked(query: list[tuple[str, str]], *, now: datetime, zone: ZoneInfo) -> FocusAsked:
-    """What a URL asks for: `month`, or `since` and `until`. Raises InvalidInput, all faults at once."""
+def read_focus_period(query: list[tuple[str, str]], *, now: datetime, zone: ZoneInfo) -> Period:
+    """The period that a URL asks for: `month`, or `since` and `until`. Raises InvalidInput, all faults at once."""
     faults: Faults = []
     given = read_parameters(query, _NAMES, faults)
     if "month" not in given:
@@ -130,7 +121,7 @@ def read_focus_asked(query: list[tuple[str, str]], *, now: datetime, zone: ZoneI
         period = _read_month(given["month"], zone, faults) or Period(now, now)
     if faults:
         raise InvalidInput(faults)
-    return FocusAsked(period)
+    return period
 
 
 def _read_month(value: str, zone: ZoneInfo, faults: Faults) -> Period | None:
@@ -144,10 +135,10 @@ def _read_month(value: str, zone: ZoneInfo, faults: Faults) -> Period | None:
 
 
 async def by_entry(
-    db: Database, asked: FocusAsked, *, actor: Actor, until: datetime, zone: ZoneInfo, account: str
+    db: Database, period: Period, *, actor: Actor, until: datetime, zone: ZoneInfo, account: str
 ) -> ByBooking:
     """The entries that charge and were booked in the period, as this actor sees them: as reports of spend do."""
-    since = asked.period.since
+    since = period.since
     async with db.plain() as plain:
         first = await plain.fetchval(_FIRST_CLOSED, since)
     values = Values(4)

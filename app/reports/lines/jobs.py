@@ -13,7 +13,7 @@ from app.money import sql_decimal_text
 from app.problems import InvalidInput
 from app.reports.calendar import months_through
 from app.reports.lines.cells import sql_json_cell, sql_line, sql_text_cell
-from app.reports.lines.pages import ByBooking, ByJob
+from app.reports.lines.pages import SQL_LAST, SQL_SLICE, ByBooking, ByJob
 from app.reports.parameters import read_parameters
 from app.reports.period import Faults, Period, read_period
 from app.reports.values import Values
@@ -137,11 +137,6 @@ FROM (
 ) l
 """  # noqa: S608  ours
     return ByBooking(sql, values, asked.period.since, until)
-
-
-SQL_SLICE: Final = "e.booked_at >= $1 AND e.booked_at < $3 AND (e.booked_at, e.id) > ($1, $2)"
-SQL_LAST: Final = """(SELECT booked_at FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_at,
-       (SELECT id FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_id"""
 
 
 def _line(first: datetime, last: datetime, zone: ZoneInfo, values: Values) -> str:

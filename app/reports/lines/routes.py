@@ -85,12 +85,12 @@ async def get_focus_csv(request: Request, actor: AnyActor) -> Response:
     """
     wiring = rooms_of(request).wiring
     zone, now = wiring.settings.zone, wiring.clock()
-    asked = focus.read_focus_asked(request.query_params.multi_items(), now=now, zone=zone)
-    until = _sooner(asked.period, await open_end(wiring.db, now=now))
+    period = focus.read_focus_period(request.query_params.multi_items(), now=now, zone=zone)
+    until = _sooner(period, await open_end(wiring.db, now=now))
     account = "falgate-sandbox" if wiring.settings.is_sandbox else "falgate"
-    by_entry = await focus.by_entry(wiring.db, asked, actor=actor, until=until, zone=zone, account=account)
+    by_entry = await focus.by_entry(wiring.db, period, actor=actor, until=until, zone=zone, account=account)
     pages = pages_by_booking(wiring.db, request.app.state.streams, by_entry, header=focus.HEADER)
-    return await _streamed(request, pages, name=f"focus_{stamp(asked.period, zone)}.csv")
+    return await _streamed(request, pages, name=f"focus_{stamp(period, zone)}.csv")
 
 
 def _sooner(period: Period, last: datetime) -> datetime:
