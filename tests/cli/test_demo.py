@@ -1,4 +1,4 @@
-"""`falgate demo`: from nothing, again and again; and the calls of the README and the pages beside it against one that stays."""
+"""`falgate demo`: from nothing, again and again; and the calls of the README and docs/ against one that stays."""
 
 import os
 import re

@@ -70,7 +70,9 @@ def masked(text: str) -> list[str]:
 
 def transcripts() -> list[list[str]]:
     """What docs/accounting.md shows of the command, one after the other."""
-    shown = (ROOT / "docs" / "accounting.md").read_text().split("<!-- reconciling: ")[1].split("<!-- /reconciling -->")[0]
+    shown = (
+        (ROOT / "docs" / "accounting.md").read_text().split("<!-- reconciling: ")[1].split("<!-- /reconciling -->")[0]
+    )
     return [masked(part) for part in re.findall(r"```text\n(.*?)```", shown, re.DOTALL)]
 
 

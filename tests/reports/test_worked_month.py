@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from string import Template
 from typing import Any, Final
@@ -26,7 +27,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = ("README.md", "docs/accounting.md")
 BLOCK: Final = re.compile(r"<!-- worked month: (\d{4}-\d\d-\d\d \d\d:\d\d) -->\n```console\n(.*?)```", re.DOTALL)
 COMMAND: Final = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
-MIDNIGHT_PAST: Final = datetime(2026, 11, 1, 8, tzinfo=UTC)
+MORNING: Final = datetime(2026, 11, 1, 8, tzinfo=UTC)
 
 
 class Calendar:
@@ -70,7 +71,7 @@ class Month:
         event = {"request_id": job["fal_request_id"], "endpoint_id": job["endpoint"], "cost_usd": billed_usd}
         told = {
             "change": [{"request_id": job["fal_request_id"], "cost_usd": None}],
-            "extra": [event | {"timestamp": job["finished_at"]}] if float(billed_usd) else [],
+            "extra": [event | {"timestamp": job["finished_at"]}] if Decimal(billed_usd) else [],
         }
         self.sandbox.http.post("/_sandbox/bill", json=told).raise_for_status()
 
@@ -98,9 +99,11 @@ class Month:
         return {"URL": self.gateway.url, "FIN_KEY": fay.secret, "JOB": odd}
 
     async def until(self, sql: str) -> None:
-        async with asyncio.timeout(60):
-            while not await self.fetch(sql):
-                await asyncio.sleep(0.02)
+        for _ in range(3000):
+            if await self.fetch(sql):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(sql)
 
     async def fetch(self, sql: str) -> list[Any]:
         async with self.gateway.wiring.db.plain() as plain:
@@ -108,7 +111,7 @@ class Month:
 
     async def turn_to(self, at: datetime) -> None:
         """It is that moment; by the morning of November the job of the last night has ended."""
-        if self.last is not None and at >= MIDNIGHT_PAST:
+        if self.last is not None and at >= MORNING:
             self.sandbox.set_clock(speed=100)
             (who, job_id), self.last = self.last, None
             await self.end(who, job_id, billed_usd="1.40")
