@@ -125,7 +125,8 @@ def _written(told: _Told, *, adjusts: bool) -> str:
     events = f"{kept.read} events, {kept.added} new, {kept.withdrawn} withdrawn"
     lines = [f"fal's bill from {_moment(told.since)} to {_moment(told.until)}: {events}"]
     if adjusts:
-        lines.append(f"{adjusted.entries} adjustments were booked: {decimal_text(adjusted.usd)} USD")
+        were = "1 adjustment was" if adjusted.entries == 1 else f"{adjusted.entries} adjustments were"
+        lines.append(f"{were} booked: {decimal_text(adjusted.usd)} USD")
     lines += ["", *_table(_sums(told.done))]
     for name in LISTS:
         found = [line for line in told.done.first if line.list == name]
