@@ -12,7 +12,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.refusals import Refusal
-from app.db import Database, is_database_away
+from app.db import CommitUnknown, Database, is_database_away
 from app.embedded import EmbeddedPostgres
 from app.settings import Settings, SettingsError, from_environment, read_env_file
 
@@ -87,7 +87,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     try:
         await _reach(db)
         yield db
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, OSError, CommitUnknown) as error:
         raise Refusal(_in_words(error)) from None
     finally:
         await db.close()
@@ -114,6 +114,8 @@ def _in_words(error: BaseException) -> str:
             return "The user of DATABASE_URL may not do this: let it own the database."
         case asyncpg.LockNotAvailableError():
             return "Something has locked the database for too long, another migrate perhaps: try again."
+        case CommitUnknown():
+            return "The connection broke at the very end: it may have happened. Look, then give the command again."
         case _ if is_database_away(error):
             return "PostgreSQL cannot be reached at DATABASE_URL: is it running, and is the address right?"
         case _:
