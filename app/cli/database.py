@@ -87,7 +87,11 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     try:
         await _reach(db)
         yield db
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, OSError, CommitUnknown) as error:
+    except CommitUnknown:
+        raise Refusal(
+            "The connection broke at the end: it may have happened. Look, then give the command again."
+        ) from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, OSError) as error:
         raise Refusal(_in_words(error)) from None
     finally:
         await db.close()
@@ -114,8 +118,6 @@ def _in_words(error: BaseException) -> str:
             return "The user of DATABASE_URL may not do this: let it own the database."
         case asyncpg.LockNotAvailableError():
             return "Something has locked the database for too long, another migrate perhaps: try again."
-        case CommitUnknown():
-            return "The connection broke at the very end: it may have happened. Look, then give the command again."
         case _ if is_database_away(error):
             return "PostgreSQL cannot be reached at DATABASE_URL: is it running, and is the address right?"
         case _:

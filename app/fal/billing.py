@@ -117,9 +117,10 @@ def _figure(item: dict[str, object], name: str, unit: Decimal = Decimal(1)) -> D
     value = item.get(name)
     if value is None:
         return None
-    is_figure = isinstance(value, Decimal) or (isinstance(value, str) and _WRITTEN.fullmatch(value))
+    if isinstance(value, str) and not _WRITTEN.fullmatch(value):
+        value = "NaN"
     try:
-        figure = (Decimal(value) * unit).quantize(_NANO) if is_figure else Decimal("NaN")
+        figure = (Decimal(value) * unit).quantize(_NANO) if isinstance(value, str | Decimal) else Decimal("NaN")
     except ArithmeticError:
         figure = Decimal("NaN")
     if not figure.is_finite() or abs(figure) >= _MOST:

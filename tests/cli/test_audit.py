@@ -33,7 +33,7 @@ async def test_a_rebuild_that_is_killed_lets_go_of_the_books(database_url: str, 
     async def until_the_lock_is(*, held: bool) -> None:
         held_by = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND mode = 'ExclusiveLock'"
         while await other.fetchval(held_by, int(Lock.QUOTAS)) != held:
-            await asyncio.sleep(0.05)
+            await other.execute("SELECT pg_sleep(0.05)")
 
     async with asyncio.timeout(30):
         await other.execute("BEGIN; LOCK TABLE spend_daily IN EXCLUSIVE MODE")
