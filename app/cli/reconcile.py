@@ -34,6 +34,9 @@ _WORDS: Final = {
     "pending": "too early to say",
 }
 
+_MAY_ADJUST: Final = "`falgate reconcile --adjust` books what differs or was not billed, once for each job."
+_LEFT_ALONE: Final = "What still differs was left alone: look at it, or give a --since before the jobs ended."
+
 
 @dataclass(frozen=True, slots=True)
 class _Told:
@@ -135,8 +138,8 @@ def _written(told: _Told, *, adjusts: bool) -> str:
         lines += ["", f"{name}: {_WORDS[name]}", *_table([_cells(line) for line in found], indent="  ")]
         more = told.done.sums[name].requests - len(found)
         lines += [f"  … and {more} more (--csv FILE has them all)"] if more else []
-    if not adjusts and any(told.done.sums[name].requests for name in ("differs", "ours_only")):
-        lines += ["", "`falgate reconcile --adjust` books what differs or was not billed, once for each job."]
+    if any(told.done.sums[name].requests for name in ("differs", "ours_only")):
+        lines += ["", _LEFT_ALONE if adjusts else _MAY_ADJUST]
     return "\n".join([*lines, ""])
 
 
