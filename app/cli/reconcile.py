@@ -34,6 +34,9 @@ _WORDS: Final = {
     "pending": "too early to say",
 }
 
+_MAY_ADJUST: Final = "`falgate reconcile --adjust` books what differs or was not billed, once for each job."
+_LEFT_ALONE: Final = "What still differs was left alone: look at it, or give a --since before the jobs ended."
+
 
 @dataclass(frozen=True, slots=True)
 class _Told:
@@ -124,7 +127,8 @@ def _written(told: _Told, *, adjusts: bool) -> str:
     events = f"{kept.read} events, {kept.added} new, {kept.withdrawn} withdrawn"
     lines = [f"fal's bill from {_moment(told.since)} to {_moment(told.until)}: {events}"]
     if adjusts:
-        lines.append(f"{adjusted.entries} adjustments were booked: {decimal_text(adjusted.usd)} USD")
+        were = "1 adjustment was" if adjusted.entries == 1 else f"{adjusted.entries} adjustments were"
+        lines.append(f"{were} booked: {decimal_text(adjusted.usd)} USD")
     lines += ["", *aligned(_sums(told.done), right={1, 2, 3})]
     for name in LISTS:
         found = [line for line in told.done.first if line.list == name]
@@ -133,8 +137,8 @@ def _written(told: _Told, *, adjusts: bool) -> str:
         lines += ["", f"{name}: {_WORDS[name]}", *aligned([_cells(line) for line in found], right={2, 3}, indent="  ")]
         more = told.done.sums[name].requests - len(found)
         lines += [f"  … and {more} more (--csv FILE has them all)"] if more else []
-    if not adjusts and any(told.done.sums[name].requests for name in ("differs", "ours_only")):
-        lines += ["", "`falgate reconcile --adjust` books what differs or was not billed, once for each job."]
+    if any(told.done.sums[name].requests for name in ("differs", "ours_only")):
+        lines += ["", _LEFT_ALONE if adjusts else _MAY_ADJUST]
     return "\n".join([*lines, ""])
 
 

@@ -1,7 +1,7 @@
 """Where the money went: sums by day and month, closed months, fal's bills, refusals, alerts, freezes.
 
 Only adds, each column nullable or with a default: the previous release goes on working meanwhile. What it ends
-meanwhile is missing in the counts of `spend_daily` until `falgate audit --rebuild`.
+meanwhile is missing in `spend_monthly`, and in the counts of `spend_daily`, until `falgate audit --rebuild`.
 """
 
 from collections.abc import Sequence
