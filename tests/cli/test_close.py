@@ -63,7 +63,7 @@ def test_a_month_is_closed_opened_again_and_listed(database_url: str, tmp_path: 
         (["9999-12"], "'9999-12': this month lies outside the years 1970 to 9998."),
         (["9998-12"], "9998-12 has not ended yet; close it once it has."),
         (["1999-01"], "Nothing was booked in 1999-01 or before it: there is nothing to close."),
-        (["1999-01", "--reopen", "--note", "x"], "1999-01 is open."),
+        (["1999-01", "--reopen", "--note", "x"], "1999-01 is open: there is nothing to reopen."),
         ([], "Give one month, like 2026-10, or --list."),
         (["2026-10", "--list"], "Give one month, like 2026-10, or --list."),
         (["2026-10", "--reopen"], "--reopen takes a month and a --note that says why; nothing else takes a note."),

@@ -1,6 +1,7 @@
 """`GET /v1/reports/reconciliation`: the lists by pages and as CSV, from what is kept; and a run a day."""
 
 import asyncio
+import base64
 import csv
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -91,6 +92,10 @@ async def test_lists_come_by_pages_with_the_sums_of_all(house: House, http: http
     assert (await http.get(PATH, headers={"accept": "text/csv"}, params={"list": "matched"})).text.count("\n") == 1
 
 
+def cursor(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -101,8 +106,15 @@ async def test_lists_come_by_pages_with_the_sums_of_all(house: House, http: http
         ({"list": "all"}, "list"),
         ({"limit": "0"}, "limit"),
         ({"limit": "999999999999999999999"}, "limit"),
+        ({"limit": "000000001999"}, "limit"),
+        ({"limit": "0" * 8 + "1" * 5000}, "limit"),
+        ({"limit": "２"}, "limit"),
         ({"cursor": "x"}, "cursor"),
         ({"cursor": "bm90aGluZw=="}, "cursor"),
+        ({"cursor": cursor("0001-01-01T00:00:00+14:00 x")}, "cursor"),
+        ({"cursor": cursor("9999-12-31T23:59:59-14:00 x")}, "cursor"),
+        ({"cursor": cursor("2026-01-01T00:00:00 x")}, "cursor"),
+        ({"cursor": cursor("2026-01-01T00:00:00Z \0")}, "cursor"),
         ({"format": "xml"}, "format"),
         ({"group_by": "day"}, "group_by"),
     ],
