@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from app.accounts.access import AnyActor
+from app.accounts.callers import Actor
 from app.http import JsonRoute
 from app.jobs.rooms import rooms_of
 from app.problems import responses
@@ -71,7 +72,7 @@ async def get_jobs_csv(request: Request, actor: AnyActor) -> Response:
     else:
         by_booking = job_lines.by_charged(asked, actor=actor, until=_sooner(asked.period, last), zone=zone)
         pages = pages_by_booking(wiring.db, streams, by_booking, header=job_lines.HEADER)
-    return await _streamed(request, pages, name=f"jobs_{stamp(asked.period, zone)}.csv")
+    return await _streamed(request, pages, actor=actor, name=f"jobs_{stamp(asked.period, zone)}.csv")
 
 
 @router.get(
@@ -94,18 +95,18 @@ async def get_focus_csv(request: Request, actor: AnyActor) -> Response:
     account = "falgate-sandbox" if wiring.settings.is_sandbox else "falgate"
     by_entry = await focus.by_entry(wiring.db, asked, actor=actor, until=until, zone=zone, account=account)
     pages = pages_by_booking(wiring.db, request.app.state.streams, by_entry, header=focus.HEADER)
-    return await _streamed(request, pages, name=f"focus_{stamp(asked.period, zone)}.csv")
+    return await _streamed(request, pages, actor=actor, name=f"focus_{stamp(asked.period, zone)}.csv")
 
 
 def _sooner(period: Period, last: datetime) -> datetime:
     return last if period.until is None else min(period.until, last)
 
 
-async def _streamed(request: Request, pages: Pages, *, name: str) -> Response:
+async def _streamed(request: Request, pages: Pages, *, actor: Actor, name: str) -> Response:
     """The answer, once its first page is there."""
     streams: Streams = request.app.state.streams
     held = AsyncExitStack()
-    await held.enter_async_context(streams.desks.taken())
+    await held.enter_async_context(streams.desks.taken(actor))
     try:
         pages = await begun(pages)
     except BaseException:

@@ -20,6 +20,7 @@ PAGE_LINES: Final = 5_000
 """Some 2 MB, and 50 ms of a connection."""
 STREAMS: Final = 8
 """Of one process: each may have a page in memory that its caller has not taken yet."""
+STREAMS_OF_ONE: Final = 4
 
 _NIL: Final = UUID(int=0)
 _FIRST_SLICE: Final = timedelta(hours=1)
@@ -35,7 +36,7 @@ class Streams:
     """Those of one process: how many there are at once, and the one connection that they read with in turn."""
 
     def __init__(self) -> None:
-        self.desks = Desks(STREAMS)
+        self.desks = Desks(STREAMS, of_one=STREAMS_OF_ONE)
         self._reading = asyncio.Semaphore(1)
 
     async def read(self, db: Database, sql: str, *values: Any) -> Any:

@@ -66,7 +66,7 @@ _RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
     openapi_extra={"parameters": [_SINCE, _UNTIL, LIST, _LIMIT, _CURSOR, FORMAT]},
 )
 async def get_reconciliation(
-    request: Request, _: Annotated[Actor, Depends(require_role("finance", "admin"))], wired: Wired
+    request: Request, actor: Annotated[Actor, Depends(require_role("finance", "admin"))], wired: Wired
 ) -> Response:
     """Each fal request billed or charged in this time (default: the last 35 days), on one of five lists.
 
@@ -82,7 +82,7 @@ async def get_reconciliation(
     as_csv = wants_csv(query.getlist("format"), request.headers.get("accept", ""), faults)
     asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
     desks: Desks = request.app.state.desks
-    async with desks.taken():
+    async with desks.taken(actor):
         if as_csv:
             return await _csv(wired, asked)
         found = await read_lines(
