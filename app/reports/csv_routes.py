@@ -2,12 +2,13 @@
 
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from app.accounts.access import AnyActor
-from app.accounts.callers import Actor
+from app.accounts.callers import Actor, credentials
 from app.http import JsonRoute
 from app.jobs.rooms import rooms_of
 from app.problems import responses
@@ -108,8 +109,18 @@ async def _streamed(request: Request, pages: Pages, *, actor: Actor, name: str) 
     held = AsyncExitStack()
     await held.enter_async_context(streams.desks.taken(actor))
     try:
-        pages = await begun(pages)
+        pages = await begun(pages, is_theirs=partial(_is_theirs, request, actor))
     except BaseException:
         await held.aclose()
         raise
     return CsvResponse(pages, name=name, stopping=rooms_of(request).stopping, held=held)
+
+
+async def _is_theirs(request: Request, actor: Actor) -> bool:
+    """Whether the key is as good as it was; ADMIN_KEY is while the process lives."""
+    if actor.caller is None:
+        return True
+    wiring, streams = rooms_of(request).wiring, request.app.state.streams
+    secret_hash = credentials(request.scope["headers"], admin_key=wiring.settings.admin_key)
+    found: bool = await streams.is_still(wiring.db, actor.caller, secret_hash, now=wiring.clock())
+    return found

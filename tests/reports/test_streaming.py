@@ -103,6 +103,26 @@ async def test_nobody_reads_on_for_a_caller_that_has_hung_up(
     assert asked == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "member"}])
+async def test_whose_key_does_not_open_it_any_more_gets_no_further_page(
+    pressed: Counter, path: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finance = await pressed.gateway.make_person("finance")
+
+    async def changes() -> None:
+        await pressed.gateway.admin("PATCH", f"/v1/users/{finance.user_id}", **change)
+
+    interrupt(monkeypatch, 3, changes)
+    told = b""
+    async with pressed.gateway.client.stream("GET", f"/v1/reports/{path}", headers=finance.headers) as answer:
+        with pytest.raises(httpx.RemoteProtocolError):
+            async for chunk in answer.aiter_raw():
+                told += chunk
+    assert told.startswith((b"job_id,", b"BilledCost,"))
+    assert told.count(b"\r\n") < 10
+
+
 async def test_no_connection_is_held_between_pages(pressed: Counter) -> None:
     db = pressed.gateway.wiring.db
     period = Period(MAY, NOW)
