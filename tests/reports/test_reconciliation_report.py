@@ -108,7 +108,7 @@ def cursor(text: str) -> str:
         ({"limit": "999999999999999999999"}, "limit"),
         ({"limit": "000000001999"}, "limit"),
         ({"limit": "0" * 8 + "1" * 5000}, "limit"),
-        ({"limit": "２"}, "limit"),
+        ({"limit": "\uff12"}, "limit"),
         ({"cursor": "x"}, "cursor"),
         ({"cursor": "bm90aGluZw=="}, "cursor"),
         ({"cursor": cursor("0001-01-01T00:00:00+14:00 x")}, "cursor"),
