@@ -39,7 +39,7 @@ def command(*, month: str | None, reopen: bool, note: str | None, lists: bool, e
         raise Refusal("Give one month, like 2026-10, or --list.")
     if (note is not None) != reopen or (lists and reopen):
         raise Refusal("--reopen takes a month and a --note that says why; nothing else takes a note.")
-    if note is not None and not (1 <= len(note.strip()) and len(note) <= _LONGEST_NOTE and is_unicode(note)):
+    if note is not None and not (note.strip() and len(note) <= _LONGEST_NOTE and is_unicode(note)):
         raise Refusal(f"--note has 1 to {_LONGEST_NOTE} characters, in UTF-8.")
     try:
         asked = parse_month(month) if month is not None else None

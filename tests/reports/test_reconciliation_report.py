@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import csv
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, cast
@@ -16,6 +17,7 @@ from app.main import create_app
 from app.reports.fal_bill import runs
 from app.reports.fal_bill.daily import DailyReconciling
 from app.settings import Settings
+from app.web.patience import Patience
 from tests.gateway import ADMIN
 from tests.jobs.hand import rest
 from tests.ledger.house import House
@@ -90,6 +92,22 @@ async def test_lists_come_by_pages_with_the_sums_of_all(house: House, http: http
     assert {row["paid_with"] for row in rows} == {"Key a", "'=cmd()"}
     assert {row["difference_usd"] for row in rows} == {"1.40", "0.50"}
     assert (await http.get(PATH, headers={"accept": "text/csv"}, params={"list": "matched"})).text.count("\n") == 1
+
+
+async def test_its_csv_may_be_taken_as_slowly_as_one_likes(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, lasting = Patience.last, list[float]()
+
+    def watched(self: Patience, seconds: float) -> None:
+        lasting.append(seconds)
+        last(self, seconds)
+
+    monkeypatch.setattr(Patience, "last", watched)
+    answer = await http.get(PATH, params={"format": "csv"})
+    assert (answer.status_code, answer.headers["vary"]) == (200, "Accept")
+    assert answer.headers["content-disposition"] == 'attachment; filename="reconciliation.csv"'
+    assert lasting[-1] == math.inf
 
 
 def cursor(text: str) -> str:
