@@ -52,6 +52,7 @@ _MONTH: Final = _parameter(
     "/v1/reports/jobs.csv",
     operation_id="get_jobs_csv",
     summary="A line for each job",
+    response_class=Response,  # no JSON
     responses=_CSV | responses(401, 403, 422, 503),
     openapi_extra={"parameters": [SINCE, UNTIL, _DATE, _TEAM, _USER, _MODEL]},
 )
@@ -80,6 +81,7 @@ async def get_jobs_csv(request: Request, actor: AnyActor) -> Response:
     "/v1/reports/focus.csv",
     operation_id="get_focus_csv",
     summary="Every charge, in the columns of FOCUS 1.2",
+    response_class=Response,  # no JSON
     responses=_CSV | responses(401, 403, 422, 503),
     openapi_extra={"parameters": [_MONTH, SINCE, UNTIL]},
 )
