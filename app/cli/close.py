@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from app.accounts.callers import COMMAND_LINE
+from app.accounts.fields import is_unicode
 from app.cli.database import embedded_option, settings_with_database
 from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
@@ -38,15 +39,15 @@ def command(*, month: str | None, reopen: bool, note: str | None, lists: bool, e
         raise Refusal("Give one month, like 2026-10, or --list.")
     if (note is not None) != reopen or (lists and reopen):
         raise Refusal("--reopen takes a month and a --note that says why; nothing else takes a note.")
-    if note is not None and not 1 <= len(note.strip()) <= _LONGEST_NOTE:
-        raise Refusal(f"--note has 1 to {_LONGEST_NOTE} characters.")
+    if note is not None and not (note.strip() and len(note) <= _LONGEST_NOTE and is_unicode(note)):
+        raise Refusal(f"--note has 1 to {_LONGEST_NOTE} characters, in UTF-8.")
     try:
         asked = parse_month(month) if month is not None else None
     except ValueError as fault:
         raise Refusal(f"{month!r}: {fault}.") from None
     with settings_with_database(embedded=embedded) as given:
         for line in asyncio.run(_work(given.settings, asked, note=note)):
-            click.echo(printable(line))
+            click.echo(line)
 
 
 async def _work(settings: Settings, month: date | None, *, note: str | None) -> list[str]:
@@ -87,7 +88,9 @@ def _listed(months: list[Month]) -> list[str]:
     for month in months:
         lines.append(f"{_totals(month)}; closed {month.closed_at:%Y-%m-%d} by {month.closed_by}")
         if month.reopened_at is not None:
-            lines.append(f"  reopened {month.reopened_at:%Y-%m-%d} by {month.reopened_by}: {month.reopen_note}")
+            lines.append(
+                f"  reopened {month.reopened_at:%Y-%m-%d} by {month.reopened_by}: {printable(month.reopen_note or '')}"
+            )
     return lines or ["no month is closed"]
 
 

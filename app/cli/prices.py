@@ -107,7 +107,7 @@ async def _check(settings: Settings) -> list[PriceCompared]:
 
 async def _simulate(settings: Settings, price: str, days: int) -> Simulation:
     try:
-        given = parse_json(price.encode())
+        given = parse_json(price.encode(errors="surrogateescape"))
         body = SimulationBody.model_validate(given | {"days": days} if isinstance(given, dict) else given)
         async with open_installation(settings) as db:
             return await simulate_price(db, body, catalogue=load_catalogue(), now=utc_now())

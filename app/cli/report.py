@@ -38,9 +38,11 @@ def command(
     *, since: str | None, until: str | None, by: str | None, as_csv: bool, job: str | None, embedded: bool
 ) -> None:
     """Print what was spent, on the days of TIMEZONE; with --job, what that job cost, and why."""
-    if job is not None and (since or until or by or as_csv):
+    if job is not None and (as_csv or [since, until, by] != [None] * 3):
         raise Refusal("--job prints one job, whenever it was: leave out --since, --until, --by and --csv.")
-    query = [(name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value]
+    query = [
+        (name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value is not None
+    ]
     with settings_with_database(embedded=embedded) as given:
         work = _spend(given.settings, query, as_csv=as_csv) if job is None else _explain(given.settings, job)
         text = asyncio.run(work)
