@@ -12,6 +12,7 @@ import click
 from app.accounts.callers import COMMAND_LINE
 from app.cli.database import embedded_option, open_database, settings_with_database
 from app.cli.installation import require_installation
+from app.cli.printable import printable
 from app.cli.refusals import Refusal
 from app.db import Database
 from app.fal import Platform, Trouble
@@ -155,7 +156,7 @@ def _cells(line: Line) -> list[str]:
     ours, fal = decimal_text(line.ours_usd), decimal_text(line.fal_usd)
     about = line.paid_with if line.job_id is None else f"{show('job', line.job_id)} {line.job_status}"
     by_hand = " (adjusted by hand: left alone)" if line.is_by_hand else ""
-    return [_moment(line.at), line.fal_request_id or "–", ours, fal, _printable(about or "–") + by_hand]
+    return [_moment(line.at), printable(line.fal_request_id or "–"), ours, fal, printable(about or "–") + by_hand]
 
 
 def _table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -174,7 +175,3 @@ def _table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
 
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
