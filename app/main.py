@@ -46,7 +46,7 @@ from app.problems import (
     Unavailable,
     input_faults,
 )
-from app.reports.desks import Desks
+from app.reports.desks import Desks, desks_within
 from app.reports.explanation import routes as explanation
 from app.reports.fal_bill import routes as reconciling
 from app.reports.fal_bill.daily import DailyReconciling
@@ -99,7 +99,7 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     )
     app.state.wiring = wiring
     app.state.last_used = last_used
-    app.state.desks = Desks()
+    app.state.desks = Desks(desks_within(settings.database_pool_size))
     app.state.streams = Streams()
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):

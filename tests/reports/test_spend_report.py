@@ -16,7 +16,7 @@ from app.accounts.callers import ADMIN_KEY, COMMAND_LINE, Actor
 from app.ids import show
 from app.ledger.spend import rebuild_spend
 from app.reports import limits
-from app.reports.desks import Desks
+from app.reports.desks import Desks, desks_within
 from app.settings import wheel_zone
 from tests.accounts.office import ADMIN_SECRET, START, Office, Somebody
 from tests.reports.history import Booked, Job, Maker, settled, write
@@ -269,6 +269,13 @@ async def test_a_report_that_takes_too_long_is_refused(office: Office, monkeypat
         answer = await ask(office)
     assert (answer.status_code, answer.json()["code"]) == (422, "report-too-large")
     assert (await ask(office)).status_code == 200
+
+
+@pytest.mark.parametrize(("connections", "desks"), [(3, 1), (4, 2), (500, 2)])
+def test_of_the_smallest_pool_too_one_connection_is_left_beside_reports_and_streams(
+    connections: int, desks: int
+) -> None:
+    assert desks_within(connections) == desks
 
 
 async def test_reports_wait_for_a_desk_and_never_take_all_connections(office: Office) -> None:
