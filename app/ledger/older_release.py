@@ -54,15 +54,15 @@ async def _count(db: Database, until: datetime, zone: ZoneInfo) -> None:
         await plain.execute("SET LOCAL statement_timeout = 0")
         await plain.execute(f"SELECT {EXCLUSIVE_LOCK}")
         since: datetime = await plain.fetchval("SELECT counted_until FROM books")
-        ended: list[Any] = await plain.fetch(_ENDED, until, since, timeout=None)
-        await _raise_counts(plain, ended, zone)
+        rows: list[Any] = await plain.fetch(_ENDED, until, since, timeout=None)
+        await _raise_counts(plain, rows, zone)
         await plain.execute(_MONEY, local_date(since, zone), timeout=None)
         await plain.execute(_COUNTED, until)
 
 
-async def _raise_counts(plain: Plain, ended: list[Any], zone: ZoneInfo) -> None:
+async def _raise_counts(plain: Plain, rows: list[Any], zone: ZoneInfo) -> None:
     counts: list[Spent] = []
-    for row in ended:
+    for row in rows:
         held = Spent(
             day=local_date(row["held_at"], zone),
             team_id=row["team_id"],
@@ -72,6 +72,7 @@ async def _raise_counts(plain: Plain, ended: list[Any], zone: ZoneInfo) -> None:
             charged_usd=ZERO,
             seconds=ZERO,
         )
+        ended: dict[str, Any] = {row["status"]: 1}
         counts.append(replace(held, jobs=1))
-        counts.append(replace(held, day=local_date(row["booked_at"], zone), **{row["status"]: 1}))
+        counts.append(replace(held, day=local_date(row["booked_at"], zone), **ended))
     await raise_spend(plain, counts)

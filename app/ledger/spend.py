@@ -91,7 +91,11 @@ SELECT day, {_GROUP}, {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name 
 """  # noqa: S608  ours
 """`spend_daily` as entries tell it; `$1` and `$2` are the days that entries were booked on (`days_of_entries`)."""
 
-_COUNTED: Final = "UPDATE books SET counted_until = greatest(now(), (SELECT max(booked_at) FROM entries))"
+_COUNTED: Final = """
+UPDATE books SET counted_until = greatest(now(), least(
+    now() + interval '5 minutes', (SELECT max(booked_at) FROM entries WHERE kind IN ('settle', 'void'))))
+"""
+"""A replica's clock may be some minutes fast."""
 _SPAN: Final = "SELECT min(booked_at), max(booked_at) FROM entries"
 
 
