@@ -166,6 +166,19 @@ async def test_the_breaker_and_fals_slots_hold_together(database_url: str) -> No
         assert await figures(hand) == (0, 0)
 
 
+async def test_a_user_who_waits_for_a_slot_is_not_told_of_as_paused(database_url: str) -> None:
+    async with breaking(database_url, breaker_user_usd_per_hour="2.80", fal_concurrency="3") as hand:
+        jobs = await ask(hand, hand.person, 4)
+        others = [(await ask(hand, await hand.gateway.make_person(), 1))[0] for _ in range(2)]
+        await hand.send()
+        assert await in_flight(hand) == sorted([jobs[0], *others])
+        assert await figures(hand) == (0, 0)
+        await hand.sql("UPDATE jobs SET status = 'unconfirmed' WHERE status = 'submitted'")  # which takes no slot
+        await hand.send()
+        assert await in_flight(hand) == jobs[1:2]
+        assert await figures(hand) == (0, 1)
+
+
 async def test_replicas_that_claim_at_once_stay_below_the_limits_together(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

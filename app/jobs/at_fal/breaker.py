@@ -67,6 +67,7 @@ class Breaker:
         self._quotes: Mapping[UUID, Decimal] = {}
         self._of_user = defaultdict[UUID, Decimal](lambda: ZERO, spent)
         self._of_all = sum(spent.values(), ZERO)
+        self._last_of: dict[UUID, UUID | None] = {}
         self.paused: set[UUID] = set()
         self.is_open = False
 
@@ -88,22 +89,28 @@ class Breaker:
 
     def of_user(self, user_id: UUID, waiting: Sequence[UUID]) -> Sequence[UUID]:
         """The first of a user's jobs, as far as they fit; a user with jobs in two teams has one limit."""
-        if user_id in self.paused:
+        if user_id in self._last_of:
             return ()
         for place, job_id in enumerate(waiting):
             if not _fits(self._of_user[user_id], self._quotes[job_id], self._limits.user_usd):
-                self.paused.add(user_id)
+                self._last_of[user_id] = waiting[place - 1] if place else None
                 return waiting[:place]
             self._of_user[user_id] += self._quotes[job_id]
         return waiting
 
     def of_all(self, picked: Sequence[UUID]) -> Sequence[UUID]:
-        """The first of those whose turn it is, as far as they fit."""
+        """The first of those whose turn it is, as far as they fit.
+
+        Paused is a user whose last job that fits is among them: whose others wait for a slot is not.
+        """
         for place, job_id in enumerate(picked):
             if not _fits(self._of_all, self._quotes[job_id], self._limits.usd):
                 self.is_open = True
-                return picked[:place]
+                picked = picked[:place]
+                break
             self._of_all += self._quotes[job_id]
+        going = {None, *picked}
+        self.paused = {user_id for user_id, last in self._last_of.items() if last in going}
         return picked
 
     async def note(self, plain: Plain) -> None:
