@@ -12,6 +12,7 @@ from app.catalogue.registry import load_catalogue
 from app.cli.boxed_fal import running_sandbox, urls_of
 from app.cli.database import Decided, Given, embedded_option, open_database, settings_with_database
 from app.cli.installation import require_installation
+from app.cli.printable import printable
 from app.cli.refusals import Refusal
 from app.db import Database
 from app.fal import Platform
@@ -64,7 +65,7 @@ def simulate(*, price: str, days: int, embedded: bool) -> None:
     """What the last days' jobs would have cost at PRICE, a JSON body as for POST /v1/prices. Writes nothing."""
     with settings_with_database(embedded=embedded) as given:
         found = asyncio.run(_simulate(given.settings, price, days))
-    for who, part in (*((f"{team.team}", team) for team in found.by_team), ("all", found)):
+    for who, part in (*((printable(team.team), team) for team in found.by_team), ("all", found)):
         was, would = decimal_text(part.quoted_usd), decimal_text(part.simulated_usd)
         change = decimal_text(part.difference_usd)
         click.echo(f"{who}: {part.jobs} jobs were charged {was} USD, would have been {would} ({change})")
@@ -114,7 +115,7 @@ async def _check(settings: Settings) -> list[PriceCompared]:
 
 async def _simulate(settings: Settings, price: str, days: int) -> Simulation:
     try:
-        given = parse_json(price.encode())
+        given = parse_json(price.encode(errors="surrogateescape"))
         body = SimulationBody.model_validate(given | {"days": days} if isinstance(given, dict) else given)
         async with _opened(settings) as db:
             return await simulate_price(db, body, catalogue=load_catalogue(), now=utc_now())

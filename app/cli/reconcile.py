@@ -12,6 +12,7 @@ import click
 from app.accounts.callers import COMMAND_LINE
 from app.cli.database import embedded_option, open_database, settings_with_database
 from app.cli.installation import require_installation
+from app.cli.printable import printable
 from app.cli.refusals import Refusal
 from app.db import Database
 from app.fal import Platform, Trouble
@@ -33,6 +34,9 @@ _WORDS: Final = {
     "fal_only": "not a job of ours: the FAL_KEY is used elsewhere",
     "pending": "too early to say",
 }
+
+_MAY_ADJUST: Final = "`falgate reconcile --adjust` books what differs or was not billed, once for each job."
+_LEFT_ALONE: Final = "What still differs was left alone: look at it, or give a --since before the jobs ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ def _written(told: _Told, *, adjusts: bool) -> str:
     events = f"{kept.read} events, {kept.added} new, {kept.withdrawn} withdrawn"
     lines = [f"fal's bill from {_moment(told.since)} to {_moment(told.until)}: {events}"]
     if adjusts:
-        lines.append(f"{adjusted.entries} adjustments were booked: {decimal_text(adjusted.usd)} USD")
+        were = "1 adjustment was" if adjusted.entries == 1 else f"{adjusted.entries} adjustments were"
+        lines.append(f"{were} booked: {decimal_text(adjusted.usd)} USD")
     lines += ["", *_table(_sums(told.done))]
     for name in LISTS:
         found = [line for line in told.done.first if line.list == name]
@@ -134,8 +139,8 @@ def _written(told: _Told, *, adjusts: bool) -> str:
         lines += ["", f"{name}: {_WORDS[name]}", *_table([_cells(line) for line in found], indent="  ")]
         more = told.done.sums[name].requests - len(found)
         lines += [f"  … and {more} more (--csv FILE has them all)"] if more else []
-    if not adjusts and any(told.done.sums[name].requests for name in ("differs", "ours_only")):
-        lines += ["", "`falgate reconcile --adjust` books what differs or was not billed, once for each job."]
+    if any(told.done.sums[name].requests for name in ("differs", "ours_only")):
+        lines += ["", _LEFT_ALONE if adjusts else _MAY_ADJUST]
     return "\n".join([*lines, ""])
 
 
@@ -151,7 +156,7 @@ def _cells(line: Line) -> list[str]:
     ours, fal = decimal_text(line.ours_usd), decimal_text(line.fal_usd)
     about = line.paid_with if line.job_id is None else f"{show('job', line.job_id)} {line.job_status}"
     by_hand = " (adjusted by hand: left alone)" if line.is_by_hand else ""
-    return [_moment(line.at), line.fal_request_id or "–", ours, fal, _printable(about or "–") + by_hand]
+    return [_moment(line.at), printable(line.fal_request_id or "–"), ours, fal, printable(about or "–") + by_hand]
 
 
 def _table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -170,7 +175,3 @@ def _table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
 
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

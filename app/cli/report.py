@@ -12,6 +12,7 @@ from app.accounts.callers import COMMAND_LINE
 from app.cli.database import embedded_option, open_database, settings_with_database
 from app.cli.explained import print_explained
 from app.cli.installation import require_installation
+from app.cli.printable import printable
 from app.cli.refusals import Refusal
 from app.ids import parse
 from app.problems import InvalidInput, NotFound, Problem
@@ -36,9 +37,11 @@ def command(
     *, since: str | None, until: str | None, by: str | None, as_csv: bool, job: str | None, embedded: bool
 ) -> None:
     """Print what was spent, on the days of TIMEZONE; with --job, what that job cost, and why."""
-    if job is not None and (since or until or by or as_csv):
+    if job is not None and (as_csv or [since, until, by] != [None] * 3):
         raise Refusal("--job prints one job, whenever it was: leave out --since, --until, --by and --csv.")
-    query = [(name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value]
+    query = [
+        (name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value is not None
+    ]
     with settings_with_database(embedded=embedded) as given:
         work = _spend(given.settings, query, as_csv=as_csv) if job is None else _explain(given.settings, job)
         text = asyncio.run(work)
@@ -114,6 +117,4 @@ _IDS = {"team_id", "user_id", "key_id"}
 
 
 def _cell(value: object) -> str:
-    """Nothing that a terminal would obey: end users and tags are others' texts."""
-    text = "–" if value is None else str(value)
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return "–" if value is None else printable(str(value))

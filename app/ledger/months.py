@@ -168,7 +168,7 @@ async def reopen_month(tx: Tx, month: date, reopening: Reopening, *, actor: Acto
         )
     row = await plain.fetchrow(_REOPEN, month, now, actor.name, reopening.note)
     if row is None:
-        raise MonthNotClosed(f"{show_month(month)} is open.")
+        raise MonthNotClosed(f"{show_month(month)} is open: there is nothing to reopen.")
     await plain.execute(_OPEN_SINCE)
     reopened = Month.model_validate(dict(row))
     await audit_log.write(

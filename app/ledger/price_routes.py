@@ -18,7 +18,13 @@ router: Final = APIRouter(route_class=JsonRoute)
 Accountant = Annotated[Actor, Depends(require_role("finance", "admin"))]
 
 
-@router.get("/v1/prices/check", tags=["prices"], operation_id="check_prices", responses=responses(401, 403, 422, 503))
+@router.get(
+    "/v1/prices/check",
+    tags=["prices"],
+    operation_id="check_prices",
+    summary="Our prices and fal's",
+    responses=responses(401, 403, 422, 503),
+)
 async def get_price_check(_: Accountant, wired: Wired) -> Page[PriceCompared]:
     """Compare each endpoint's prices in force with fal's own price list. Changes nothing.
 
@@ -33,6 +39,7 @@ async def get_price_check(_: Accountant, wired: Wired) -> Page[PriceCompared]:
     "/v1/prices/simulate",
     tags=["prices"],
     operation_id="simulate_price",
+    summary="What a price would have cost",
     responses=responses(401, 403, 413, 415, 422, 503),
 )
 async def simulate(body: SimulationBody, _: Accountant, wired: Wired) -> Simulation:

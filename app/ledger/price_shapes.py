@@ -49,9 +49,9 @@ class PriceCompared(BaseModel):
 class SimulationBody(PriceBody):
     """A price as for `POST /v1/prices`, which is not written down; `starts_at` may lie in the past."""
 
-    days: Annotated[int, Field(ge=1, le=366, description="Look at the jobs that ended in so many days until now.")] = (
-        _USUAL_DAYS
-    )
+    days: Annotated[
+        int, Field(strict=True, ge=1, le=366, description="Look at the jobs that ended in so many days until now.")
+    ] = _USUAL_DAYS
 
 
 class Simulated(BaseModel):

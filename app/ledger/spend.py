@@ -115,7 +115,7 @@ async def rebuild_spend(db: Database, *, zone: ZoneInfo) -> None:
         await plain.execute("DELETE FROM spend_daily")
         await plain.execute("DELETE FROM spend_monthly")
         await plain.execute(
-            f"INSERT INTO spend_daily (day, {_GROUP}, {', '.join(SUMS)}) {SQL_TOLD}",
+            f"INSERT INTO spend_daily (day, {_GROUP}, {', '.join(SUMS)}) {SQL_TOLD} ORDER BY 1, 2, 3, 4, 5",
             days,
             starts,
             timeout=None,
@@ -123,7 +123,7 @@ async def rebuild_spend(db: Database, *, zone: ZoneInfo) -> None:
         await plain.execute(
             f"INSERT INTO spend_monthly (month, {_GROUP}, {', '.join(SUMS)}) "  # noqa: S608  ours
             f"SELECT {_MONTH}, {_GROUP}, {', '.join(f'sum({name})' for name in SUMS)} FROM spend_daily "
-            "GROUP BY 1, 2, 3, 4, 5",
+            "GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5",  # a period's rows lie together, as they were first written
             timeout=None,
         )
         await plain.execute(_COUNTED, timeout=None)

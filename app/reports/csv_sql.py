@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from app.reports.csv import FORMULA
+
 _MOST_CELLS: Final = 40  # a function of Postgres takes at most 100 arguments
-_FORMULA: Final = r"'^ *[-=+@\t\r]'"
-_SPECIAL: Final = r"""'^ *[-=+@\t\r]|[",\r\n]'"""
+_FORMULA: Final = f"'{FORMULA}'"
+_SPECIAL: Final = rf"""'{FORMULA}|[",\r\n]'"""
 
 
 def sql_text_cell(column: str) -> str:

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
+from weakref import WeakValueDictionary
 
+from app.accounts.callers import Actor
 from app.problems import Problem
 
 DESKS: Final = 2
@@ -13,9 +15,10 @@ _PATIENCE_SECONDS: Final = 15.0
 
 
 class TooManyReports(Problem):
-    """As many reports are being made as this gateway makes at once.
+    """As many reports are being made as this gateway makes at once, or as it makes at once for one user.
 
-    Nothing is wrong with the report you asked for. Ask again after the seconds named in `Retry-After`.
+    Nothing is wrong with the report you asked for. Ask again after the seconds named in `Retry-After`, or when a report
+    of yours that is still on its way has ended.
     """
 
     status = 503
@@ -25,20 +28,27 @@ class TooManyReports(Problem):
 
 
 class Desks:
-    """Those of one process; whoever finds none free waits a while, in turn."""
+    """Those of one process; whoever finds none free waits a while, in turn.
 
-    def __init__(self, most: int = DESKS, *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    Each asker has so many of them (`of_one`) at most, so that nobody who reads slowly keeps the others waiting.
+    """
+
+    def __init__(self, most: int = DESKS, *, of_one: int = 1, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._free = asyncio.Semaphore(most)
+        self._of_one = of_one
+        self._theirs: WeakValueDictionary[object, asyncio.Semaphore] = WeakValueDictionary()
         self._patience_seconds = patience_seconds
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
+    async def taken(self, actor: Actor) -> AsyncIterator[None]:
         """A desk, until the block ends. Raises TooManyReports."""
-        try:
-            await asyncio.wait_for(self._free.acquire(), self._patience_seconds)
-        except TimeoutError:
-            raise TooManyReports from None
-        try:
+        asker = actor.name if actor.caller is None else actor.caller.user_id
+        theirs = self._theirs.setdefault(asker, asyncio.Semaphore(self._of_one))
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._patience_seconds):
+                    await held.enter_async_context(theirs)
+                    await held.enter_async_context(self._free)
+            except TimeoutError:
+                raise TooManyReports from None
             yield
-        finally:
-            self._free.release()

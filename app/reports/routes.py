@@ -47,7 +47,7 @@ async def get_spend(request: Request, actor: AnyActor, wired: Wired) -> Response
     asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
     report = CsvReport(asked) if as_csv else JsonReport(asked)
     desks: Desks = request.app.state.desks
-    async with desks.taken():
+    async with desks.taken(actor):
         total = await read_spend(wired.db, asked, actor=actor, take=report.take)
     if not as_csv:
         return Response(report.written(total), media_type="application/json", headers={"Vary": "Accept"})

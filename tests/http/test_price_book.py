@@ -182,7 +182,8 @@ async def test_finance_sees_what_last_months_jobs_would_have_cost(working: Gatew
 
 async def test_no_simulation_is_guessed(working: Gateway) -> None:
     for change, pointer in (
-        ({"days": 0}, "/days"), ({"days": 367}, "/days"), ({"days": "x"}, "/days"), ({"nonsense": 1}, "/nonsense"),
+        ({"days": 0}, "/days"), ({"days": 367}, "/days"), ({"days": "x"}, "/days"), ({"days": True}, "/days"),
+        ({"days": "30"}, "/days"), ({"nonsense": 1}, "/nonsense"),
         ({"endpoint": "x"}, "/endpoint"), ({"when": {"tags": 1}}, "/when/tags"), ({"base_usd": 1.5}, "/base_usd"),
         ({"starts_at": "9999-12-31T00:00:00Z"}, "/starts_at"),
     ):  # fmt: skip

@@ -236,6 +236,7 @@ async def test_shares_are_up_to_five_whole_numbers_without_a_repeat(stage: Stage
     for percents in ([0], [101], [50, 50], [1, 2, 3, 4, 5, 6], ["50"], [1.5], None, "50", [True]):
         answer = await client.patch(f"/v1/quotas/{quota}", json={"alert_percents": percents}, headers=ADMIN)
         assert answer.status_code == 422, percents
+        assert "validation" not in answer.json()["errors"][0]["detail"]
     assert (await client.patch(f"/v1/quotas/{quota}", json={}, headers=ADMIN)).status_code == 422
     assert (await stage.hand.gateway.admin("PATCH", f"/v1/quotas/{quota}", maximum=6))["alert_percents"] == [7, 100]
     off = await stage.hand.gateway.admin("PATCH", f"/v1/quotas/{quota}", alert_percents=[])

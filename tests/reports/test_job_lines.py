@@ -179,3 +179,9 @@ async def test_what_is_no_filter_is_refused(counter: Counter) -> None:
     for query in ("month=2026-13", "month=9999-01", "month=2026-05&since=2026-05-01", "month="):
         problem = refusal(await counter.ask(f"focus.csv?{query}"), 422, "invalid-input")
         assert [fault["parameter"] for fault in problem["errors"]] == ["month"]
+
+
+async def test_the_schema_promises_csv_and_nothing_else(counter: Counter) -> None:
+    document = (await counter.gateway.client.get("/openapi.json")).json()
+    for name in ("jobs.csv", "focus.csv"):
+        assert list(document["paths"][f"/v1/reports/{name}"]["get"]["responses"]["200"]["content"]) == ["text/csv"]

@@ -12,6 +12,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from app.accounts.callers import ADMIN_KEY, COMMAND_LINE, Actor
 from app.ids import show
 from app.ledger.spend import rebuild_spend
 from app.reports import spend
@@ -273,16 +274,26 @@ async def test_a_report_that_takes_too_long_is_refused(office: Office, monkeypat
 async def test_reports_wait_for_a_desk_and_never_take_all_connections(office: Office) -> None:
     desks = Desks(2, patience_seconds=0.05)
     office.app.state.desks = desks
-    async with desks.taken(), desks.taken():
+    async with desks.taken(COMMAND_LINE), desks.taken(Actor(name="another", role="admin")):
         answer = await ask(office)
         assert (answer.status_code, answer.json()["code"]) == (503, "too-many-reports")
         assert int(answer.headers["retry-after"]) > 0
     assert (await ask(office)).status_code == 200
     patient = office.app.state.desks = Desks(1)
-    async with patient.taken():
+    async with patient.taken(COMMAND_LINE):
         waiting = asyncio.create_task(ask(office))
         await asyncio.sleep(0)
     assert (await waiting).status_code == 200
+
+
+async def test_who_has_its_share_of_desks_waits_while_others_go_on(office: Office) -> None:
+    desks = office.app.state.desks = Desks(3, of_one=2, patience_seconds=0.05)
+    async with desks.taken(ADMIN_KEY), desks.taken(ADMIN_KEY):
+        answer = await ask(office)
+        assert (answer.status_code, answer.json()["code"]) == (503, "too-many-reports")
+        assert (await ask(office, who=office.member)).status_code == 200
+    assert (await ask(office)).status_code == 200
+    assert not desks._theirs, "nothing is kept of who is gone"
 
 
 async def test_a_report_writes_nothing(office: Office) -> None:

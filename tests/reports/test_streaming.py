@@ -103,6 +103,21 @@ async def test_nobody_reads_on_for_a_caller_that_has_hung_up(
     assert asked == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "member"}])
+async def test_whose_key_does_not_open_it_any_more_gets_no_further_page(
+    pressed: Counter, path: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finance = await pressed.gateway.make_person("finance")
+
+    async def changes() -> None:
+        await pressed.gateway.admin("PATCH", f"/v1/users/{finance.user_id}", **change)
+
+    interrupt(monkeypatch, 3, changes)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await pressed.gateway.client.get(f"/v1/reports/{path}", headers=finance.headers)
+
+
 async def test_no_connection_is_held_between_pages(pressed: Counter) -> None:
     db = pressed.gateway.wiring.db
     period = Period(MAY, NOW)

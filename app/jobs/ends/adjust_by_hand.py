@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -76,7 +77,7 @@ async def create_adjustment(
     InvalidInput where less than nothing would be charged, or in a month before the job's own.
     """
     now, zone = rooms.wiring.clock(), rooms.wiring.settings.zone
-    source = f"hand:{new_id(now).hex}" if idempotency_key is None else f"key:{idempotency_key}"
+    source = f"hand:{new_id(now).hex}" if idempotency_key is None else _keyed(idempotency_key, actor)
     async with rooms.wiring.db.begin() as tx:
         plain = await plain_of(tx)
         job = await lock_ended_job(plain, job_id)
@@ -90,6 +91,12 @@ async def create_adjustment(
         await _log(tx, actor, job, entry, now=now)
     rooms.hub.announce([job_id])
     return Made(entry, is_repeated=False)
+
+
+def _keyed(idempotency_key: str, actor: Actor) -> str:
+    """A key belongs to whoever sends it; whose job it is sees this source, but not the key."""
+    owner = actor.name if actor.caller is None else actor.caller.user_id.hex
+    return f"key:{sha256(f'{owner} {idempotency_key}'.encode()).hexdigest()}"
 
 
 def _repeated(row: Any, body: AdjustmentBody, zone: ZoneInfo) -> Entry:

@@ -22,6 +22,7 @@ GRACE: Final = timedelta(days=2)
 BY_BILL: Final = "bill "
 """What the source of an adjustment begins with that comes from fal's bill; `bill <fal request> <number>`."""
 
+_MOST_USD: Final = 1_000_000  # of one request, as by hand
 _TIMEOUT: Final = LONGEST_SECONDS + 5
 _PAGE: Final = 1_000
 _SESSION: Final = "; ".join(
@@ -124,17 +125,21 @@ LEFT JOIN (
 {_ORDER}
 """  # noqa: S608  ours
 
+# What may be booked by itself: where the bill of the time that the job ended in was read, so that what is kept is not
+# merely a late part of it, and where it says what can have been paid. The rest is for a person.
+_IS_SURE: Final = f"""list IN ('differs', 'ours_only') AND NOT is_by_hand AND fal_usd BETWEEN 0 AND {_MOST_USD}
+  AND ($2::timestamptz[])[width_bucket(finished_at, $1::timestamptz[])] IS NOT NULL"""
+
 # What --adjust may book, by job. That fal's bill does not name a request says something only if it is the bill of the
 # account that the request was sent to: of that FAL_KEY it names others.
 _ADJUSTABLE: Final = f"""{_LINES}
 SELECT job_id, array_agg(fal_request_id) AS fal_request_ids FROM lines
-WHERE list IN ('differs', 'ours_only') AND NOT is_by_hand AND fal_request_id IS NOT NULL
-  AND (list = 'differs' OR is_key_billed)
+WHERE {_IS_SURE} AND fal_request_id IS NOT NULL AND (list = 'differs' OR is_key_billed)
 GROUP BY job_id ORDER BY job_id
 """  # noqa: S608  ours
 _OF_JOB: Final = f"""{_sql_lines(_OF_A_JOB, _NOTHING_ELSE)}
 SELECT fal_request_id, ours_usd, fal_usd, ours_seconds, job_seconds, fal_units, corrections FROM lines
-WHERE list IN ('differs', 'ours_only') AND NOT is_by_hand AND fal_request_id = ANY($5) ORDER BY fal_request_id
+WHERE {_IS_SURE} AND fal_request_id = ANY($5) ORDER BY fal_request_id
 """  # noqa: S608  ours
 
 

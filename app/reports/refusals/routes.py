@@ -49,7 +49,7 @@ async def get_refusals(request: Request, actor: AnyActor, wired: Wired, rooms: I
     asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
     await rooms.refusals.flush(wired.db)
     desks: Desks = request.app.state.desks
-    async with desks.taken():
+    async with desks.taken(actor):
         lines = await read_refusals(wired.db, asked, actor=actor, now=wired.clock())
     headers = {"Vary": "Accept"}
     if not as_csv:
