@@ -24,6 +24,7 @@ Where things are
 - `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
 - kept by people: `quota_book`, `price_book`; before a price is kept: `price_check` (what does fal ask?) and
   `price_simulation` (what would it have come to?), by `price_routes`; over HTTP: `routes`, `shapes`; checked by `audit`
+- what the release before this one books while replicas are exchanged: `older_release`
 - months that are closed: `months`, `month_sums`; over HTTP `month_routes`, `month_shapes`
 - no money: `refusals` counts the submits that were refused
 """
