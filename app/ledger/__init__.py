@@ -25,5 +25,6 @@ Where things are
 - `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it);
   kept by people: `quota_book`; over HTTP: `routes`, `shapes`
 - `prices`: the price book, and what is asked before a price is added; `months`: those that are closed
+- `older_release`: what the release before this one books while replicas are exchanged
 - `audit` compares every sum with entries; no money: `refusals` counts the submits that were refused
 """

@@ -88,6 +88,11 @@ SELECT day, {_GROUP}, {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name 
 """  # noqa: S608  ours
 """`spend_daily` as entries tell it; `$1` and `$2` are the days that entries were booked on (`days_of_entries`)."""
 
+_COUNTED: Final = """
+UPDATE books SET counted_until = greatest(now(), least(
+    now() + interval '5 minutes', (SELECT max(booked_at) FROM entries WHERE kind IN ('settle', 'void'))))
+"""
+"""A replica's clock may be some minutes fast."""
 _SPAN: Final = "SELECT min(booked_at), max(booked_at) FROM entries"
 
 
@@ -118,10 +123,14 @@ async def rebuild_spend(db: Database, *, zone: ZoneInfo) -> None:
             "GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5",  # a period's rows lie together, as they were first written
             timeout=None,
         )
+        await plain.execute(_COUNTED, timeout=None)
 
 
 async def is_spend_missing(plain: Plain) -> bool:
     """Whether months were never summed: what came before them was written by an older release."""
     return bool(
-        await plain.fetchval("SELECT EXISTS (SELECT FROM spend_daily) AND NOT EXISTS (SELECT FROM spend_monthly)")
+        await plain.fetchval(
+            "SELECT EXISTS (SELECT FROM entries WHERE kind <> 'hold') AND NOT EXISTS (SELECT FROM spend_monthly)",
+            timeout=None,
+        )
     )
