@@ -8,13 +8,13 @@ import click
 
 from app.accounts.callers import COMMAND_LINE
 from app.accounts.fields import is_unicode
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
-from app.cli.printable import printable
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
+from app.cli.terminal import printable
 from app.ids import show
-from app.ledger.month_shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
-from app.ledger.months import MonthClosed, close_month, list_months, reopen_month
+from app.ledger.months.closing import MonthClosed, close_month, list_months, reopen_month
+from app.ledger.months.shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
 from app.money import decimal_text
 from app.problems import Problem
 from app.settings import Settings
@@ -51,8 +51,7 @@ def command(*, month: str | None, reopen: bool, note: str | None, lists: bool, e
 
 
 async def _work(settings: Settings, month: date | None, *, note: str | None) -> list[str]:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
+    async with open_installation(settings) as db:
         now = utc_now()
         try:
             if month is None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Final
 
-from app.cli.printable import printable
+from app.cli.terminal import printable
 from app.ids import show
 from app.money import decimal_text
 from app.reports.explanation.shapes import (

@@ -14,6 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.db import Database, Plain
+from app.ledger.entries import SQL_CHARGES, SQL_ENDED
 from app.ledger.locks import EXCLUSIVE_LOCK
 from app.ledger.windows import days_through
 
@@ -72,15 +73,11 @@ SQL_TOLD: Final = f"""
 SELECT day, {_GROUP}, {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in SUMS)} FROM (
     SELECT ($1::date[])[width_bucket(e.booked_at, $2::timestamptz[])] AS day,
            e.team_id, e.user_id, e.key_id, e.model,
-           CASE WHEN e.kind <> 'void' THEN e.amount_usd ELSE 0 END AS charged_usd,
-           CASE WHEN e.kind <> 'void' THEN e.seconds ELSE 0 END AS seconds,
+           CASE WHEN {SQL_CHARGES} THEN e.amount_usd ELSE 0 END AS charged_usd,
+           CASE WHEN {SQL_CHARGES} THEN e.seconds ELSE 0 END AS seconds,
            0 AS jobs, (r.status = 'succeeded')::int AS succeeded, (r.status = 'failed')::int AS failed,
            (r.status = 'canceled')::int AS canceled
-    FROM entries e
-    LEFT JOIN LATERAL (
-        SELECT coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) AS status
-        WHERE e.kind IN ('settle', 'void')
-    ) r ON true
+    FROM entries e {SQL_ENDED}
     WHERE e.kind <> 'hold'
     UNION ALL
     SELECT ($1::date[])[width_bucket(h.booked_at, $2::timestamptz[])], h.team_id, h.user_id, h.key_id, h.model,

@@ -9,8 +9,8 @@ from weakref import WeakValueDictionary
 from app.accounts.callers import Actor
 from app.problems import Problem
 
-DESKS: Final = 2
-"""Of a pool of three connections at least: one is left for jobs."""
+_DESKS: Final = 2
+_LEFT: Final = 2  # one that all streams read with in turn, and one for jobs
 _PATIENCE_SECONDS: Final = 15.0
 
 
@@ -27,13 +27,18 @@ class TooManyReports(Problem):
         super().__init__("Ask again in a moment.", headers={"Retry-After": "10"})
 
 
+def desks_within(connections: int) -> int:
+    """How many desks there are to a pool of so many connections, three at least: each of them takes one."""
+    return min(_DESKS, connections - _LEFT)
+
+
 class Desks:
     """Those of one process; whoever finds none free waits a while, in turn.
 
     Each asker has so many of them (`of_one`) at most, so that nobody who reads slowly keeps the others waiting.
     """
 
-    def __init__(self, most: int = DESKS, *, of_one: int = 1, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, most: int, *, of_one: int = 1, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._free = asyncio.Semaphore(most)
         self._of_one = of_one
         self._theirs: WeakValueDictionary[object, asyncio.Semaphore] = WeakValueDictionary()

@@ -1,4 +1,4 @@
-"""What people copy and read: .env.example and the README say what settings.py says."""
+"""What people copy and read: .env.example and the README say what app.settings says."""
 
 import re
 from pathlib import Path

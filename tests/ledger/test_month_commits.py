@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.ledger.months import MonthClosed
+from app.ledger.months.closing import MonthClosed
 from tests.conftest import settings_for
 
 from .closing import adjust, close, reopen

@@ -10,11 +10,10 @@ import pytest
 
 from app.accounts.callers import COMMAND_LINE
 from app.jobs.forgetting.forget import forget_jobs
-from app.ledger import price_simulation
-from app.ledger.price_book import create_price
-from app.ledger.price_shapes import Simulation, SimulationBody
-from app.ledger.price_simulation import simulate_price
-from app.ledger.shapes import PriceBody
+from app.ledger.prices import simulation
+from app.ledger.prices.book import create_price
+from app.ledger.prices.shapes import PriceBody, Simulation, SimulationBody
+from app.ledger.prices.simulation import simulate_price
 from app.problems import InvalidInput
 from tests.jobs.hand import TEXT
 
@@ -168,7 +167,7 @@ async def test_too_many_days_are_a_clear_refusal(house: House, monkeypatch: pyte
     async def read(*_: Any, **__: Any) -> None:
         raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
-    monkeypatch.setattr(price_simulation, "_read_groups", read)
+    monkeypatch.setattr(simulation, "_read_groups", read)
     with pytest.raises(InvalidInput) as raised:
         await simulate(house)
     assert [fault["pointer"] for fault in raised.value.faults] == ["/days"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.db import Database
 from app.reports.csv import safe_cell
-from app.reports.csv_sql import sql_line, sql_text_cell
+from app.reports.lines.cells import sql_line, sql_text_cell
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 NASTY = st.text(st.sampled_from(list("=+-@\t\r\n \"',;a\u0001\u00a0\u200b\u202e\ufeff\uff1d\uff20é🙂")), max_size=8)

@@ -18,8 +18,9 @@ from app.ids import new_id, show
 from app.jobs.ends.adjust import Adjustment, EndedJob, adjust_job, lock_ended_job
 from app.jobs.rooms import Rooms
 from app.jobs.submits.quotes import IdempotencyKeyReused
-from app.ledger.month_shapes import MonthText
-from app.ledger.months import bounds_of, require_open
+from app.ledger.entries import SQL_CHARGES
+from app.ledger.months.closing import bounds_of, require_open
+from app.ledger.months.shapes import MonthText
 from app.ledger.shapes import Entry
 from app.ledger.windows import local_date
 from app.money import ZERO, Amount, decimal_text
@@ -31,11 +32,11 @@ _ENTRY: Final = """
 SELECT id, job_id, kind, amount_usd, seconds, price_id, fal_units, resolves_id, note, by, booked_at AS created_at
 FROM entries WHERE job_id = $1 AND kind = 'adjustment' AND source = $2
 """
-_CHARGED: Final = """
-SELECT max(booked_at) FILTER (WHERE resolves_id IS NOT NULL) AS ended_at,
-       coalesce(sum(seconds) FILTER (WHERE kind NOT IN ('hold', 'void')), 0) AS seconds
-FROM entries WHERE job_id = $1
-"""
+_CHARGED: Final = f"""
+SELECT max(e.booked_at) FILTER (WHERE e.resolves_id IS NOT NULL) AS ended_at,
+       coalesce(sum(e.seconds) FILTER (WHERE {SQL_CHARGES}), 0) AS seconds
+FROM entries e WHERE e.job_id = $1
+"""  # noqa: S608  ours
 
 
 def _sane(amount: Decimal) -> Decimal:

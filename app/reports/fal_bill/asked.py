@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from app.problems import InvalidInput, cut
+from app.problems import InvalidInput
 from app.reports.fal_bill.lists import LISTS, Line
 from app.reports.fal_bill.runs import USUAL_PERIOD
+from app.reports.parameters import read_parameters
 from app.reports.period import Faults, read_period
 
 _PARAMETERS: Final = ("since", "until", "list", "limit", "cursor", "format")
@@ -37,13 +38,7 @@ def read_asked(query: Sequence[tuple[str, str]], *, now: datetime, zone: ZoneInf
 
     Raises InvalidInput with all faults at once: those that were found before and what is wrong here.
     """
-    given: dict[str, str] = {}
-    for name, value in query:
-        if name not in _PARAMETERS:
-            faults.append({"parameter": cut(name), "detail": f"is not known here; known are {', '.join(_PARAMETERS)}"})
-        elif name in given:
-            faults.append({"parameter": name, "detail": "give it once"})
-        given[name] = value
+    given = read_parameters(query, _PARAMETERS, faults)
     since = given.get("since", (now - USUAL_PERIOD).isoformat())
     period = read_period(since, given.get("until"), now=now, zone=zone, faults=faults)
     listed = given.get("list")

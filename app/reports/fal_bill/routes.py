@@ -13,20 +13,20 @@ from app.jobs.rooms import rooms_of
 from app.problems import responses
 from app.reports.desks import Desks
 from app.reports.fal_bill.asked import Asked, cursor_of, read_asked
-from app.reports.fal_bill.lists import Line, Lines, Sum, read_all_lines, read_lines
+from app.reports.fal_bill.lists import Lines, Sum, read_all_lines, read_lines
 from app.reports.fal_bill.shapes import (
     LIST,
-    ReconciliationLine,
     ReconciliationReport,
     ReconciliationRun,
     ReconciliationSum,
     ReconciliationSums,
+    show_line,
 )
 from app.reports.fal_bill.written import write_csv
 from app.reports.formats import wants_csv
-from app.reports.pages import CsvResponse, Pages
+from app.reports.lines.pages import CsvResponse, Pages
+from app.reports.parameters import FORMAT, SINCE, UNTIL, parameter
 from app.reports.period import Faults
-from app.reports.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
@@ -35,20 +35,10 @@ _IN_MEMORY: Final = 1_000_000  # bytes; the rest is a file
 _CHUNK: Final = 65_536
 _SINCE: Final = {**SINCE, "description": "A date, which begins at its first instant in TIMEZONE, or a moment."}
 _UNTIL: Final = {**UNTIL, "description": "The first date or moment that is no longer part of it; default: now."}
-_LIMIT: Final[dict[str, Any]] = {
-    "name": "limit",
-    "in": "query",
-    "required": False,
-    "description": "Of JSON; CSV has all lines.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-}
-_CURSOR: Final[dict[str, Any]] = {
-    "name": "cursor",
-    "in": "query",
-    "required": False,
-    "description": "`next_cursor` of the page before.",
-    "schema": {"type": "string"},
-}
+_LIMIT: Final = parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Of JSON; CSV has all lines."
+)
+_CURSOR: Final = parameter("cursor", {"type": "string"}, "`next_cursor` of the page before.")
 _RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "model": ReconciliationReport,
@@ -117,32 +107,12 @@ def _report(asked: Asked, found: Lines) -> ReconciliationReport:
     run = found.last_run
     figures = run and run["figures"]
     return ReconciliationReport(
-        data=[_shown(line) for line in found.lines],
+        data=[show_line(line) for line in found.lines],
         next_cursor=cursor_of(found.lines[-1]) if found.has_more else None,
         total=ReconciliationSums(**{name: _sum(each) for name, each in found.sums.items()}),
         last_run=None if run is None else ReconciliationRun(**run, events=figures and figures.get("events")),
         since=asked.since,
         until=asked.until,
-    )
-
-
-def _shown(line: Line) -> ReconciliationLine:
-    return ReconciliationLine(
-        list=line.list,
-        fal_request_id=line.fal_request_id,
-        job_id=line.job_id,
-        job_status=line.job_status,
-        endpoint=line.endpoint,
-        model=line.model,
-        team_id=line.team_id,
-        user_id=line.user_id,
-        ours_usd=line.ours_usd,
-        fal_usd=line.fal_usd,
-        difference_usd=line.fal_usd - line.ours_usd,
-        charged_at=line.charged_at,
-        billed_at=line.billed_at,
-        paid_with=line.paid_with,
-        adjusted_by_hand=line.is_by_hand,
     )
 
 

@@ -11,10 +11,10 @@ from app.problems import responses
 from app.reports import csv
 from app.reports.desks import Desks
 from app.reports.formats import wants_csv
+from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
 from app.reports.refusals.report import read_asked, read_refusals
 from app.reports.refusals.shapes import GROUP_BY, RefusalReport, write_csv, write_json
-from app.reports.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])

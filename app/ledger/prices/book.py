@@ -17,7 +17,7 @@ from app.catalogue.registry import Catalogue
 from app.db import Tx
 from app.http import Page
 from app.ids import new_id, parse, show
-from app.ledger.shapes import Model, PriceBody, PriceNow, PriceQuery, PriceRow, PriceShown
+from app.ledger.prices.shapes import Model, PriceBody, PriceNow, PriceQuery, PriceRow, PriceShown
 from app.problems import InvalidInput, NameTaken, NotFound, Problem, pointer
 
 

@@ -26,11 +26,6 @@ def sql_json_cell(column: str) -> str:
     return f"CASE WHEN {column} = '{{}}' THEN '{{}}' ELSE '\"' || replace({column}::text, '\"', '\"\"') || '\"' END"
 
 
-def sql_id_cell(prefix: str, column: str) -> str:
-    """The SQL of `show`; NULL for NULL."""
-    return f"'{prefix}_' || encode(uuid_send({column}), 'hex')"
-
-
 def sql_line(cells: Sequence[str]) -> str:
     """The SQL of one line, with its end; what is NULL is empty."""
     parts = [cells[start : start + _MOST_CELLS] for start in range(0, len(cells), _MOST_CELLS)]

@@ -1,4 +1,4 @@
-"""`/v1/reports/…`."""
+"""The route of the report of spend."""
 
 from typing import Any, Final
 
@@ -10,10 +10,11 @@ from app.problems import responses
 from app.reports import csv
 from app.reports.desks import Desks
 from app.reports.formats import wants_csv
+from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
-from app.reports.shapes import FORMAT, GROUP_BY, SINCE, UNTIL, SpendReport
-from app.reports.spend import read_asked, read_spend
-from app.reports.written import CsvReport, JsonReport, file_name
+from app.reports.spend.report import read_asked, read_spend
+from app.reports.spend.shapes import GROUP_BY, SpendReport
+from app.reports.spend.written import CsvReport, JsonReport, file_name
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])

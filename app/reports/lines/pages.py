@@ -72,12 +72,18 @@ class ByBooking:
 
     `$1` and `$2` are the moment and the id that it begins after, `$3` the moment it ends before, `$4` how many lines at
     most, then `values`. It answers `(text, lines, last_at, last_id)`; `text` NULL when there is none.
+    Parts of it are SQL_SLICE and SQL_LAST.
     """
 
     sql: str
     values: Sequence[Any]
     since: datetime
     until: datetime
+
+
+SQL_SLICE: Final = "e.booked_at >= $1 AND e.booked_at < $3 AND (e.booked_at, e.id) > ($1, $2)"
+SQL_LAST: Final = """(SELECT booked_at FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_at,
+       (SELECT id FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_id"""
 
 
 async def pages_by_job(db: Database, streams: Streams, asked: ByJob, *, header: bytes) -> Pages:
