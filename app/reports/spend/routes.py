@@ -7,9 +7,8 @@ from fastapi import APIRouter, Request, Response
 from app.accounts.access import AnyActor
 from app.http import JsonRoute
 from app.problems import responses
-from app.reports import csv
 from app.reports.desks import Desks
-from app.reports.formats import wants_csv
+from app.reports.formats import answered, wants_csv
 from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
 from app.reports.spend.report import read_asked, read_spend
@@ -50,8 +49,4 @@ async def get_spend(request: Request, actor: AnyActor, wired: Wired) -> Response
     desks: Desks = request.app.state.desks
     async with desks.taken(actor):
         total = await read_spend(wired.db, asked, actor=actor, take=report.take)
-    if not as_csv:
-        return Response(report.written(total), media_type="application/json", headers={"Vary": "Accept"})
-    disposition = f'attachment; filename="{file_name(asked)}"'
-    headers = {"Content-Disposition": disposition, "Vary": "Accept"}
-    return Response(report.written(total), media_type=csv.MEDIA_TYPE, headers=headers)
+    return answered(report.written(total), as_csv=as_csv, name=file_name(asked))
