@@ -34,6 +34,11 @@ def show(prefix: str, made: UUID) -> str:
     return f"{prefix}_{made.hex}"
 
 
+def sql_show(prefix: str, column: str) -> str:
+    """The SQL of `show`; NULL for NULL."""
+    return f"'{prefix}_' || encode(uuid_send({column}), 'hex')"
+
+
 def parse(prefix: str, text: str) -> UUID | None:
     """The inverse of `show`; None for anything else."""
     head, _, body = text.partition("_")

@@ -32,8 +32,9 @@ from app.jobs.rooms import Rooms
 from app.jobs.routes import adjustments, content, jobs, tokens
 from app.jobs.routes import logs as log_routes
 from app.jobs.routes import schema as jobs_schema
-from app.ledger import month_routes, price_routes
-from app.ledger import routes as ledger
+from app.ledger import routes as quotas
+from app.ledger.months import routes as months
+from app.ledger.prices import routes as prices
 from app.problems import (
     MEDIA_TYPE,
     Internal,
@@ -45,14 +46,14 @@ from app.problems import (
     Unavailable,
     input_faults,
 )
-from app.reports import csv_routes
-from app.reports import routes as reports
-from app.reports.desks import Desks
+from app.reports.desks import Desks, desks_within
 from app.reports.explanation import routes as explanation
 from app.reports.fal_bill import routes as reconciling
 from app.reports.fal_bill.daily import DailyReconciling
-from app.reports.pages import Streams
+from app.reports.lines import routes as lines
+from app.reports.lines.pages import Streams
 from app.reports.refusals import routes as refusals
+from app.reports.spend import routes as spend
 from app.settings import Settings
 from app.web import docs, health, metrics
 from app.web.cors import crossing
@@ -98,14 +99,14 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now, w
     )
     app.state.wiring = wiring
     app.state.last_used = last_used
-    app.state.desks = Desks()
+    app.state.desks = Desks(desks_within(settings.database_pool_size))
     app.state.streams = Streams()
     app.router.routes.extend(jobs.plain.routes)  # the hot paths: matched first, with nothing between
     for plain in (content.plain, proxy.plain, uploads.router, deliveries.plain, compat.plain):
         app.router.routes.extend(plain.routes)
     of_jobs = (jobs.router, adjustments.router, log_routes.router, explanation.router, tokens.router, files.router)
-    of_money = (ledger.router, price_routes.router, month_routes.router)
-    told = (reports.router, csv_routes.router, refusals.router, reconciling.router)
+    of_money = (quotas.router, prices.router, months.router)
+    told = (spend.router, lines.router, refusals.router, reconciling.router)
     domains = (*of_jobs, deliveries.router, *of_money, *told, accounts.router)
     for router in (*domains, health.router, metrics.router, docs.router):
         app.router.routes.extend(router.routes)  # as they are: including a router makes each of its routes anew

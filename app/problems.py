@@ -31,6 +31,7 @@ _MOST_FAULTS: Final = 250
 _LONGEST_NAME: Final = 100
 _OF_A_KEY: Final = "[key]"  # how pydantic marks a fault of an object's key
 _PYDANTIC_SUBJECT: Final = re.compile(r"^(Input|String|Dictionary|Tuple|List) should ")
+_PYDANTIC_STAGE: Final = re.compile(r" after validation(, not \d+)?$")
 
 
 class Problem(Exception):  # noqa: N818  a problem is a fact, not an error of ours
@@ -252,7 +253,7 @@ def _sentence(error: ErrorDetails) -> str:
         case "dict_type" | "model_type" | "model_attributes_type":
             return "must be a JSON object"
         case _:
-            words = _PYDANTIC_SUBJECT.sub("must ", error["msg"])
+            words = _PYDANTIC_SUBJECT.sub("must ", _PYDANTIC_STAGE.sub("", error["msg"]))
             return words[:1].lower() + words[1:]
 
 

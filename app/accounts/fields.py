@@ -18,14 +18,14 @@ def _like(pattern: str, sentence: str) -> AfterValidator:
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
-        if compiled.fullmatch(value) is None or not _is_unicode(value):
+        if compiled.fullmatch(value) is None or not is_unicode(value):
             raise ValueError(sentence)
         return value
 
     return AfterValidator(check)
 
 
-def _is_unicode(value: str) -> bool:
+def is_unicode(value: str) -> bool:
     """JSON can spell half a character, a lone surrogate, which Postgres cannot store."""
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 

@@ -1,6 +1,7 @@
 """Whether somebody is frozen: asked by the statement that finds the caller, so it costs no round trip."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -44,7 +45,14 @@ def _pair(scope: str, column: str) -> str:
 def read_freezes(text: str | None) -> list[dict[str, Any]]:
     """What `sql_freezes` brings, as a refusal shows it."""
     found: list[dict[str, Any]] = json.loads(text or "[]")
-    return [freeze | {"id": show("freeze", UUID(freeze["id"]))} for freeze in found]
+    return [
+        freeze | {"id": show("freeze", UUID(freeze["id"])), "created_at": _moment(freeze["created_at"])}
+        for freeze in found
+    ]
+
+
+def _moment(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def frozen_by(text: str) -> Frozen:

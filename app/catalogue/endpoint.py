@@ -1,11 +1,15 @@
 """One endpoint of fal as we serve it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.catalogue.fields import show_image
+from app.problems import input_faults
 
 Category = Literal["text-to-video", "image-to-video"]
 
@@ -51,3 +55,22 @@ class Endpoint:
     image_fields: tuple[str, ...] = ()
     image_types: tuple[str, ...] = ()
     image_bytes: int = 0
+
+    def why_never(self, name: str, value: object) -> str | None:
+        """Why no input, with its defaults filled in, has this JSON value in this field; None: one may."""
+        if name not in self.input.model_fields:
+            return "this is no field of the endpoint's input"
+        if value is None:
+            return "a field that is left out has no value"
+        try:
+            kept = self.input.__pydantic_validator__.validate_assignment(self.input.model_construct(), name, value)
+        except ValidationError as error:
+            return input_faults(error.errors(include_url=False, include_input=False))[0]["detail"]
+        taken = getattr(kept, name)
+        shown = show_image(taken) if name in self.image_fields else taken
+        return None if is_same(shown, value) else f"an input always has {json.dumps(shown)} here"
+
+
+def is_same(given: object, value: object) -> bool:
+    """Python takes True for 1; JSON and fal do not."""
+    return given == value and isinstance(given, bool) == isinstance(value, bool)

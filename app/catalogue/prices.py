@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.catalogue.endpoint import is_same
 from app.catalogue.registry import Catalogue
 from app.db import MOMENT, MONEY, Tx, metadata
 from app.ids import new_id
@@ -78,12 +79,7 @@ class Price:
 
     def is_for(self, given: Mapping[str, Any]) -> bool:
         """Whether the input has every value that `when` names."""
-        return all(name in given and _is_same(given[name], value) for name, value in self.when.items())
-
-
-def _is_same(given: Any, value: Any) -> bool:
-    """Python takes True for 1; JSON and fal do not."""
-    return given == value and isinstance(given, bool) == isinstance(value, bool)
+        return all(name in given and is_same(given[name], value) for name, value in self.when.items())
 
 
 def price_of(rows: Iterable[Price], *, endpoint: str, given: Mapping[str, Any], now: datetime) -> Price:

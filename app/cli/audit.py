@@ -4,8 +4,8 @@ import asyncio
 
 import click
 
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.ledger.audit import Difference, audit
 from app.ledger.spend import rebuild_spend
 from app.settings import Settings
@@ -27,8 +27,7 @@ def command(context: click.Context, *, embedded: bool, rebuild: bool) -> None:
 
 
 async def _work(settings: Settings, *, rebuild: bool) -> list[Difference]:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
+    async with open_installation(settings) as db:
         if rebuild:
             await rebuild_spend(db, zone=settings.zone)
         return await audit(db, zone=settings.zone)

@@ -7,12 +7,14 @@ from typing import Final
 import click
 
 from app.accounts.callers import COMMAND_LINE
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.accounts.fields import is_unicode
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
+from app.cli.terminal import printable
 from app.ids import show
-from app.ledger.month_shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
-from app.ledger.months import MonthClosed, close_month, list_months, reopen_month
+from app.ledger.months.closing import MonthClosed, close_month, list_months, reopen_month
+from app.ledger.months.shapes import Closing, Month, MonthQuery, Reopening, parse_month, show_month
 from app.money import decimal_text
 from app.problems import Problem
 from app.settings import Settings
@@ -37,8 +39,8 @@ def command(*, month: str | None, reopen: bool, note: str | None, lists: bool, e
         raise Refusal("Give one month, like 2026-10, or --list.")
     if (note is not None) != reopen or (lists and reopen):
         raise Refusal("--reopen takes a month and a --note that says why; nothing else takes a note.")
-    if note is not None and not 1 <= len(note.strip()) <= _LONGEST_NOTE:
-        raise Refusal(f"--note has 1 to {_LONGEST_NOTE} characters.")
+    if note is not None and not (note.strip() and len(note) <= _LONGEST_NOTE and is_unicode(note)):
+        raise Refusal(f"--note has 1 to {_LONGEST_NOTE} characters, in UTF-8.")
     try:
         asked = parse_month(month) if month is not None else None
     except ValueError as fault:
@@ -49,8 +51,7 @@ def command(*, month: str | None, reopen: bool, note: str | None, lists: bool, e
 
 
 async def _work(settings: Settings, month: date | None, *, note: str | None) -> list[str]:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
+    async with open_installation(settings) as db:
         now = utc_now()
         try:
             if month is None:
@@ -87,7 +88,9 @@ def _listed(months: list[Month]) -> list[str]:
     for month in months:
         lines.append(f"{_totals(month)}; closed {month.closed_at:%Y-%m-%d} by {month.closed_by}")
         if month.reopened_at is not None:
-            lines.append(f"  reopened {month.reopened_at:%Y-%m-%d} by {month.reopened_by}: {month.reopen_note}")
+            lines.append(
+                f"  reopened {month.reopened_at:%Y-%m-%d} by {month.reopened_by}: {printable(month.reopen_note or '')}"
+            )
     return lines or ["no month is closed"]
 
 

@@ -12,7 +12,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.refusals import Refusal
-from app.db import Database, is_database_away
+from app.db import CommitUnknown, Database, is_database_away
 from app.embedded import EmbeddedPostgres
 from app.settings import Settings, SettingsError, from_environment, read_env_file
 
@@ -87,6 +87,10 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     try:
         await _reach(db)
         yield db
+    except CommitUnknown:
+        raise Refusal(
+            "The connection broke at the end: it may have happened. Look, then give the command again."
+        ) from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, OSError) as error:
         raise Refusal(_in_words(error)) from None
     finally:

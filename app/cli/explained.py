@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Final
 
+from app.cli.terminal import printable
 from app.ids import show
 from app.money import decimal_text
 from app.reports.explanation.shapes import (
@@ -41,7 +42,7 @@ def print_explained(entries: ExplainedEntries) -> str:
         *wrap(told.summary, _WIDTH),
         *(line for name, part in parts for line in ["", *_below(name, part)]),
     ]
-    return "".join(f"{_plain(line)}\n" for line in lines)
+    return "".join(f"{printable(line).rstrip()}\n" for line in lines)
 
 
 def _below(name: str, lines: Sequence[str]) -> Iterator[str]:
@@ -114,8 +115,3 @@ def _whose(quota: QuotaTouched) -> str:
 
 def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
-
-
-def _plain(line: str) -> str:
-    """Nothing that a terminal would obey: names and notes are others' texts."""
-    return "".join(letter if letter.isprintable() else "�" for letter in line).rstrip()

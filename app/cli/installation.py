@@ -1,9 +1,12 @@
 """What a database is to this falgate: how far its schema is, whose dollars it counts, and in which TIMEZONE."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from sqlalchemy import text
 
+from app.cli.database import open_database
 from app.db import SCHEMA_REVISION, Database
 from app.settings import Settings, SettingsError
 
@@ -13,6 +16,14 @@ class Mark(NamedTuple):
 
     is_sandbox: bool
     timezone: str
+
+
+@asynccontextmanager
+async def open_installation(settings: Settings) -> AsyncIterator[Database]:
+    """The database of a falgate that this code can work on. Raises SettingsError, Refusal."""
+    async with open_database(settings) as db:
+        await require_installation(db, settings=settings)
+        yield db
 
 
 async def require_installation(db: Database, *, settings: Settings, migrate: str = "falgate migrate") -> str | None:

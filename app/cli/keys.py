@@ -11,8 +11,8 @@ from app.accounts.callers import COMMAND_LINE
 from app.accounts.keys import create_key
 from app.accounts.shapes import KeyBody, MadeKey
 from app.accounts.tables import teams, users
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
 from app.db import Tx
 from app.ids import parse, show
@@ -42,15 +42,13 @@ def create(*, user: str, name: str, team: str | None, embedded: bool) -> None:
 
 
 async def _work(settings: Settings, *, user: str, name: str, team: str | None) -> MadeKey:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
-        async with db.begin() as tx:
-            user_id = await _require_user(tx, user, team=team)
-            try:
-                return await create_key(tx, KeyBody(user_id=user_id, name=name), actor=COMMAND_LINE, now=utc_now())
-            except InvalidInput as problem:
-                errors: Any = problem.members["errors"]
-                raise Refusal("; ".join(fault["detail"] for fault in errors) + ".") from None
+    async with open_installation(settings) as db, db.begin() as tx:
+        user_id = await _require_user(tx, user, team=team)
+        try:
+            return await create_key(tx, KeyBody(user_id=user_id, name=name), actor=COMMAND_LINE, now=utc_now())
+        except InvalidInput as problem:
+            errors: Any = problem.members["errors"]
+            raise Refusal("; ".join(fault["detail"] for fault in errors) + ".") from None
 
 
 async def _require_user(tx: Tx, user: str, *, team: str | None) -> UUID:

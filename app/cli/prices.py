@@ -2,24 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import click
 from pydantic import ValidationError
 
 from app.catalogue.registry import load_catalogue
 from app.cli.boxed_fal import running_sandbox, urls_of
-from app.cli.database import Decided, Given, embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.cli.database import Decided, Given, embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
-from app.db import Database
+from app.cli.terminal import printable
 from app.fal import Platform
 from app.http import parse_json
-from app.ledger.price_book import find_prices
-from app.ledger.price_check import PricesAway, check_prices
-from app.ledger.price_shapes import PriceCompared, Simulation, SimulationBody
-from app.ledger.price_simulation import simulate_price
+from app.ledger.prices.book import find_prices
+from app.ledger.prices.check import PricesAway, check_prices
+from app.ledger.prices.shapes import PriceCompared, Simulation, SimulationBody
+from app.ledger.prices.simulation import simulate_price
 from app.money import decimal_text
 from app.problems import InvalidInput, NotJson, input_faults
 from app.settings import Settings, from_environment
@@ -49,7 +49,7 @@ def check(context: click.Context, *, embedded: bool) -> None:
     with settings_with_database(embedded=embedded) as given, _with_fal(given) as settings:
         compared = asyncio.run(_check(settings))
     for one in compared:
-        click.echo(f"{one.verdict.replace('_', ' ')}: {one.endpoint}: {one.detail}")
+        click.echo(f"{one.verdict.replace('_', ' ')}: {one.endpoint}: {printable(one.detail)}")
         if one.proposal is not None:
             click.echo(f"  for fal's figure: POST /v1/prices {one.proposal.model_dump_json()}")
     if any(one.verdict == "differs" for one in compared):
@@ -64,7 +64,7 @@ def simulate(*, price: str, days: int, embedded: bool) -> None:
     """What the last days' jobs would have cost at PRICE, a JSON body as for POST /v1/prices. Writes nothing."""
     with settings_with_database(embedded=embedded) as given:
         found = asyncio.run(_simulate(given.settings, price, days))
-    for who, part in (*((f"{team.team}", team) for team in found.by_team), ("all", found)):
+    for who, part in (*((printable(team.team), team) for team in found.by_team), ("all", found)):
         was, would = decimal_text(part.quoted_usd), decimal_text(part.simulated_usd)
         change = decimal_text(part.difference_usd)
         click.echo(f"{who}: {part.jobs} jobs were charged {was} USD, would have been {would} ({change})")
@@ -85,15 +85,8 @@ def _with_fal(given: Given) -> Iterator[Settings]:
         yield from_environment(**decided)
 
 
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Database]:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
-        yield db
-
-
 async def _list(settings: Settings) -> list[str]:
-    async with _opened(settings) as db, db.reading() as tx:
+    async with open_installation(settings) as db, db.reading() as tx:
         found = await find_prices(tx, at=utc_now())
     return [
         f"{price.endpoint} {json.dumps(dict(price.when))}: {price.in_words()}, since {price.starts_at:%Y-%m-%d %H:%M}Z"
@@ -104,7 +97,7 @@ async def _list(settings: Settings) -> list[str]:
 async def _check(settings: Settings) -> list[PriceCompared]:
     platform = Platform(fal_key=settings.fal_key, admin_key=None, api_url=settings.fal_api_url)
     try:
-        async with _opened(settings) as db:
+        async with open_installation(settings) as db:
             return await check_prices(db, platform, load_catalogue(), now=utc_now())
     except PricesAway as problem:
         raise Refusal(problem.detail) from None
@@ -114,9 +107,9 @@ async def _check(settings: Settings) -> list[PriceCompared]:
 
 async def _simulate(settings: Settings, price: str, days: int) -> Simulation:
     try:
-        given = parse_json(price.encode())
+        given = parse_json(price.encode(errors="surrogateescape"))
         body = SimulationBody.model_validate(given | {"days": days} if isinstance(given, dict) else given)
-        async with _opened(settings) as db:
+        async with open_installation(settings) as db:
             return await simulate_price(db, body, catalogue=load_catalogue(), now=utc_now())
     except ValidationError as error:
         raise _no_price(input_faults(error.errors(include_url=False, include_input=False))) from None

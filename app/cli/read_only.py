@@ -13,18 +13,21 @@ VIEWS: Final = ("closed_month_totals", "job_costs", "ledger_entries", "quota_sta
 _NAME: Final = re.compile(r"(?!pg_)[a-z][a-z0-9_]{0,62}", re.ASCII)
 _RESERVED: Final = frozenset({"public", "none", "current_role", "current_user", "session_user"})
 
+# A role may also become each role that it belongs to (SET ROLE), whether it inherits from that one or not.
 _ROLE: Final = """
-SELECT r.rolsuper OR pg_has_role(r.oid, s.nspowner, 'MEMBER') OR r.rolname = current_user
-       OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = s.oid AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
-FROM pg_roles r, pg_namespace s WHERE r.rolname = $1 AND s.nspname = current_schema()
+SELECT bool_or(m.rolsuper OR m.rolreplication OR m.rolcreaterole OR m.oid = s.nspowner OR m.rolname = current_user
+       OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = s.oid AND c.relowner = m.oid))
+FROM pg_roles r JOIN pg_roles m ON pg_has_role(r.oid, m.oid, 'MEMBER'), pg_namespace s
+WHERE r.rolname = $1 AND s.nspname = current_schema()
 """
 _MORE: Final = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
+JOIN pg_roles m ON pg_has_role($1::name, m.oid, 'MEMBER')
 WHERE s.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege($1, c.oid, 'USAGE, SELECT, UPDATE')
-           ELSE has_any_column_privilege($1, c.oid, 'INSERT, UPDATE, REFERENCES')
-             OR has_table_privilege($1, c.oid, 'DELETE, TRUNCATE, TRIGGER')
-             OR (c.relname <> ALL ($2) AND has_any_column_privilege($1, c.oid, 'SELECT')) END
+  AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(m.oid, c.oid, 'USAGE, SELECT, UPDATE')
+           ELSE has_any_column_privilege(m.oid, c.oid, 'INSERT, UPDATE, REFERENCES')
+             OR has_table_privilege(m.oid, c.oid, 'DELETE, TRUNCATE, TRIGGER')
+             OR (c.relname <> ALL ($2) AND has_any_column_privilege(m.oid, c.oid, 'SELECT')) END
 ORDER BY c.relname LIMIT 1
 """
 
@@ -48,7 +51,10 @@ async def make_read_only_role(db: Database, name: str) -> bool:
     async with db.begin_plain(first=f"SELECT pg_advisory_xact_lock({Lock.MIGRATE:d})") as plain:
         can_do_more = await plain.fetchval(_ROLE, name)
         if can_do_more:
-            raise Refusal(f"The role {name} owns the database or is a superuser: take another name.")
+            raise Refusal(
+                f"The role {name} owns the database, makes roles, or is a superuser, or may become one who does: take"
+                " another name."
+            )
         if can_do_more is None:
             await _create(plain, name)
         await _grant(plain, name)

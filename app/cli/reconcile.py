@@ -1,7 +1,6 @@
 """`falgate reconcile`: fal's bill beside what we charged, and, when asked, what differs adjusted to it."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import BinaryIO, Final, cast
 import click
 
 from app.accounts.callers import COMMAND_LINE
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
+from app.cli.terminal import aligned, printable
 from app.db import Database
 from app.fal import Platform, Trouble
 from app.ids import show
@@ -33,6 +33,9 @@ _WORDS: Final = {
     "fal_only": "not a job of ours: the FAL_KEY is used elsewhere",
     "pending": "too early to say",
 }
+
+_MAY_ADJUST: Final = "`falgate reconcile --adjust` books what differs or was not billed, once for each job."
+_LEFT_ALONE: Final = "What still differs was left alone: look at it, or give a --since before the jobs ended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,7 @@ async def _work(
     start, end = _period(settings, since, until)
     platform = Platform(fal_key=settings.fal_key, admin_key=settings.fal_admin_key, api_url=settings.fal_api_url)
     try:
-        async with open_database(settings) as db:
-            await require_installation(db, settings=settings)
+        async with open_installation(settings) as db:
             return await _reconcile(db, platform, settings, start, end, adjusts=adjusts, csv_path=csv_path)
     except Problem as problem:
         raise Refusal(problem.detail) from None
@@ -125,17 +127,18 @@ def _written(told: _Told, *, adjusts: bool) -> str:
     events = f"{kept.read} events, {kept.added} new, {kept.withdrawn} withdrawn"
     lines = [f"fal's bill from {_moment(told.since)} to {_moment(told.until)}: {events}"]
     if adjusts:
-        lines.append(f"{adjusted.entries} adjustments were booked: {decimal_text(adjusted.usd)} USD")
-    lines += ["", *_table(_sums(told.done))]
+        were = "1 adjustment was" if adjusted.entries == 1 else f"{adjusted.entries} adjustments were"
+        lines.append(f"{were} booked: {decimal_text(adjusted.usd)} USD")
+    lines += ["", *aligned(_sums(told.done), right={1, 2, 3})]
     for name in LISTS:
         found = [line for line in told.done.first if line.list == name]
         if not found:
             continue
-        lines += ["", f"{name}: {_WORDS[name]}", *_table([_cells(line) for line in found], indent="  ")]
+        lines += ["", f"{name}: {_WORDS[name]}", *aligned([_cells(line) for line in found], right={2, 3}, indent="  ")]
         more = told.done.sums[name].requests - len(found)
         lines += [f"  … and {more} more (--csv FILE has them all)"] if more else []
-    if not adjusts and any(told.done.sums[name].requests for name in ("differs", "ours_only")):
-        lines += ["", "`falgate reconcile --adjust` books what differs or was not billed, once for each job."]
+    if any(told.done.sums[name].requests for name in ("differs", "ours_only")):
+        lines += ["", _LEFT_ALONE if adjusts else _MAY_ADJUST]
     return "\n".join([*lines, ""])
 
 
@@ -151,26 +154,8 @@ def _cells(line: Line) -> list[str]:
     ours, fal = decimal_text(line.ours_usd), decimal_text(line.fal_usd)
     about = line.paid_with if line.job_id is None else f"{show('job', line.job_id)} {line.job_status}"
     by_hand = " (adjusted by hand: left alone)" if line.is_by_hand else ""
-    return [_moment(line.at), line.fal_request_id or "–", ours, fal, _printable(about or "–") + by_hand]
-
-
-def _table(rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
-    """Columns aligned, those of money to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    money = {column for column in range(len(widths)) if rows[-1][column].replace(".", "").lstrip("-").isdigit()}
-    return [
-        indent
-        + "  ".join(
-            cell.rjust(width) if column in money else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return [_moment(line.at), printable(line.fal_request_id or "–"), ours, fal, printable(about or "–") + by_hand]
 
 
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -5,8 +5,8 @@ from typing import Final
 
 import click
 
-from app.cli.database import embedded_option, open_database, settings_with_database
-from app.cli.installation import require_installation
+from app.cli.database import embedded_option, settings_with_database
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
 from app.db import Database
 from app.fal import key_id_of
@@ -27,8 +27,7 @@ def command(*, embedded: bool) -> None:
 
 
 async def _work(settings: Settings) -> Recovered:
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
+    async with open_installation(settings) as db:
         await _require_alone(db)
         return await recover_jobs(db, fal_key_id=key_id_of(settings.fal_key), start_seconds=settings.start_seconds)
 

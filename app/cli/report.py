@@ -9,15 +9,17 @@ from collections.abc import Sequence
 import click
 
 from app.accounts.callers import COMMAND_LINE
-from app.cli.database import embedded_option, open_database, settings_with_database
+from app.cli.database import embedded_option, settings_with_database
 from app.cli.explained import print_explained
-from app.cli.installation import require_installation
+from app.cli.installation import open_installation
 from app.cli.refusals import Refusal
+from app.cli.terminal import aligned, printable, widths_of
 from app.ids import parse
 from app.problems import InvalidInput, NotFound, Problem
+from app.reports.csv import total_cells
 from app.reports.explanation.explain import explain_job
-from app.reports.spend import FIGURES, Asked, Line, Total, read_asked, read_spend
-from app.reports.written import TOTAL, CsvReport, columns_of, figures_of
+from app.reports.spend.report import FIGURES, Asked, Line, Total, read_asked, read_spend
+from app.reports.spend.written import CsvReport, columns_of, figures_of
 from app.settings import Settings
 from app.wiring import utc_now
 
@@ -36,9 +38,11 @@ def command(
     *, since: str | None, until: str | None, by: str | None, as_csv: bool, job: str | None, embedded: bool
 ) -> None:
     """Print what was spent, on the days of TIMEZONE; with --job, what that job cost, and why."""
-    if job is not None and (since or until or by or as_csv):
+    if job is not None and (as_csv or [since, until, by] != [None] * 3):
         raise Refusal("--job prints one job, whenever it was: leave out --since, --until, --by and --csv.")
-    query = [(name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value]
+    query = [
+        (name, value) for name, value in (("since", since), ("until", until), ("group_by", by)) if value is not None
+    ]
     with settings_with_database(embedded=embedded) as given:
         work = _spend(given.settings, query, as_csv=as_csv) if job is None else _explain(given.settings, job)
         text = asyncio.run(work)
@@ -47,8 +51,7 @@ def command(
 
 async def _spend(settings: Settings, query: list[tuple[str, str]], *, as_csv: bool) -> str:
     """The report as it is printed. Raises Refusal."""
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
+    async with open_installation(settings) as db:
         try:
             asked = read_asked(query, now=utc_now(), zone=settings.zone, faults=[])
             report = CsvReport(asked) if as_csv else _Table(asked)
@@ -63,13 +66,11 @@ async def _explain(settings: Settings, job: str) -> str:
     job_id = parse("job", job)
     if job_id is None:
         raise Refusal("--job: give an id, job_ and 32 hex digits.")
-    async with open_database(settings) as db:
-        await require_installation(db, settings=settings)
-        async with db.plain() as plain:
-            try:
-                return print_explained(await explain_job(plain, job_id, caller=None, limit=_MOST_ENTRIES))
-            except NotFound:
-                raise Refusal(f"There is no job {job} in this database.") from None
+    async with open_installation(settings) as db, db.plain() as plain:
+        try:
+            return print_explained(await explain_job(plain, job_id, caller=None, limit=_MOST_ENTRIES))
+        except NotFound:
+            raise Refusal(f"There is no job {job} in this database.") from None
 
 
 def _in_words(problem: Problem) -> str:
@@ -91,22 +92,12 @@ class _Table:
         self._rows += [[_cell(line[number]) for number in self._shown] for line in lines]
 
     def written(self, total: Total) -> bytes:
-        figures: Line = figures_of(total)
         of_groups = len(self._header) - len(FIGURES)
-        labels = [TOTAL, *("" for _ in range(of_groups - 1))] if of_groups else []
-        rows = [*(self._rows if of_groups else []), [*labels, *map(str, figures)]]
-        widths = [max(len(row[column]) for row in [self._header, *rows]) for column in range(len(self._header))]
-
-        def line(row: list[str]) -> str:
-            cells = [
-                cell.ljust(width) if column < of_groups else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            return "  ".join(cells).rstrip()
-
-        rule = "  ".join("-" * width for width in widths)
-        above = [*map(line, rows[:-1]), rule] if rows[:-1] else []
-        return "\n".join([line(self._header), rule, *above, line(rows[-1]), ""]).encode()
+        last = [*total_cells(of_groups), *map(str, figures_of(total))]
+        rows = [self._header, *(self._rows if of_groups else []), last]
+        header, *lines, total_line = aligned(rows, right=range(of_groups, len(self._header)))
+        rule = "  ".join("-" * width for width in widths_of(rows))
+        return "\n".join([header, rule, *lines, *([rule] if lines else []), total_line, ""]).encode()
 
 
 _IDS = {"team_id", "user_id", "key_id"}
@@ -114,6 +105,4 @@ _IDS = {"team_id", "user_id", "key_id"}
 
 
 def _cell(value: object) -> str:
-    """Nothing that a terminal would obey: end users and tags are others' texts."""
-    text = "–" if value is None else str(value)
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return "–" if value is None else printable(str(value))

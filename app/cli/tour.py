@@ -20,7 +20,7 @@ TEAM: Final = {"name": "Demo", "external_id": "falgate-demo"}
 USER: Final = {"name": "Ann", "email": "ann@demo.falgate.example", "external_id": "falgate-demo-ann"}
 DAILY_USD: Final = Decimal("70.00")
 ENOUGH_USD: Final = Decimal("35.00")
-"""What the journeys of the README ask for, twice (17 dollars each time)."""
+"""What the journeys of the README and the pages beside it ask for, twice (17 dollars each time)."""
 VIDEOS: Final = {
     "text-to-video": {"prompt": "a paper boat on a quiet lake at dawn", "duration": "5"},
     "image-to-video": {"prompt": "the colours begin to flow", "duration": "5"},

@@ -10,8 +10,8 @@ What always holds
 - A secret is sealed with SECRET_KEY wherever it is stored, and shown to its user alone.
 
 Where things are
-- in: `outbox` writes the row; `targets` says which URLs may be asked for, `addresses` which addresses may be called
-- out: `sender` (the loop) claims by `claims`, signs by `secrets` (in fal's shape by `fal_keys`), sends by `post`
-  (which asks `dns`), and tries again by `retries`
+- in: `outbox` writes the row; which URLs may be asked for, and which addresses called, `app.outward` says
+- out: `sender` (the loop) claims by `claims`, signs by `secrets` (in fal's shape by `fal_keys`), sends by `post`,
+  and tries again by `retries`
 - over HTTP: `routes`, `book`, `shapes`
 """

@@ -7,7 +7,7 @@ apart, `limit` up to 10,000, `cursor`. A request may have several events, also n
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,7 +24,8 @@ _NANO: Final = Decimal("1e-9")
 _MOST: Final = Decimal(10) ** 11  # NUMERIC(20,9)
 _LONGEST_CURSOR: Final = 4000
 _LONGEST_NAME: Final = 300
-_NAME: Final = re.compile(rf"[^\x00-\x20\x7f]{{1,{_LONGEST_NAME}}}")
+_NAME: Final = re.compile(rf"[^\x00-\x20\x7f\ud800-\udfff]{{1,{_LONGEST_NAME}}}")  # PostgreSQL knows no surrogates
+_WRITTEN: Final = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII)  # Decimal takes 1_4 for 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +117,15 @@ def _figure(item: dict[str, object], name: str, unit: Decimal = Decimal(1)) -> D
     value = item.get(name)
     if value is None:
         return None
+    if isinstance(value, str) and not _WRITTEN.fullmatch(value):
+        value = "NaN"
     try:
-        figure = Decimal(value) * unit if isinstance(value, str | Decimal) else Decimal("NaN")
+        figure = (Decimal(value) * unit).quantize(_NANO) if isinstance(value, str | Decimal) else Decimal("NaN")
     except ArithmeticError:
         figure = Decimal("NaN")
     if not figure.is_finite() or abs(figure) >= _MOST:
         raise _UnreadableError(f"fal's bill has an event whose {name} is no figure")
-    return figure.quantize(_NANO) + 0  # "-0" is 0
+    return figure + 0  # "-0" is 0
 
 
 def _name(item: dict[str, object], name: str) -> str:
@@ -133,14 +136,14 @@ def _name(item: dict[str, object], name: str) -> str:
 
 
 def _moment(text: object) -> datetime:
-    """Only with its offset: a local time would be a guess."""
+    """In UTC; only with its offset: a local time would be a guess."""
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise _UnreadableError("fal's bill has an event without its moment")
-    return moment
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise _UnreadableError("fal's bill has an event without its moment")
 
 
 def _method(value: object) -> str | None:

@@ -37,14 +37,16 @@ What always holds
 - Callers' reads never call fal, and never write. No transaction is open while fal is called.
 
 Where things are
-- here: `tables`, `states`; `group` (what arrives together goes together); `rooms` (one of each, and every loop)
+- here: `tables`, `states`; `group` (what arrives together goes together); `rooms` (one of each, and every loop);
+  `alerts` (a share of a quota is reached)
 - `routes`: `jobs`, `adjustments`, `content`, `logs`, `tokens`, and what OpenAPI says of them (`schema`)
 - `submits`: `request` → `submit` → `accept` (one transaction) ← `quotes`; `estimate` asks without taking
 - `at_fal`: `dispatch` sends, `track` follows, `strays` tidies up; they take rows by `claims` and move them by `moves`;
   `receive` takes fal's webhooks and wakes `track`. Holding back: `upstream` (does fal take jobs?), `ramp` (how many may
-  be on their way there at once); under FAL_CONCURRENCY `release` (who goes next) and `standing` (where the others
-  stand). When fal is in doubt: `doubts` (a failure that may be fal's own trouble), `told` (the webhook ends it).
-  Beside the Job: `log_keeping` (what models write), `replies` (what fal's result said, for its own protocol), `balance`
+  be on their way there at once), `breaker` (not more than so many dollars an hour); under FAL_CONCURRENCY: `release`
+  (who goes next) and `standing` (where the others stand). When fal is in doubt: `doubts` (a failure that may be its own
+  trouble), `told` (the webhook ends it). Beside the Job: `log_keeping` (what models write), `replies` (what fal's
+  result said, for its own protocol), `balance`
 - `unknown`: `gone` (fal's queue has forgotten it), `lost` and `lost_rows` (the answer to a submit was lost; the rule:
   `evidence`), `recover` (a restore)
 - `ends`: `causes` (why) → `ending` (how, and the delivery that tells its caller); `charges` (what it costs); `cancel`,

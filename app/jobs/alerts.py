@@ -29,7 +29,7 @@ from app.wiring import Wiring
 _EVERY_SECONDS: Final = 5.0
 _SHARE_OF_TIME: Final = 20  # the more windows the more seldom: a twentieth of the time at most
 _LATE: Final = timedelta(minutes=1)  # what a window reached at its very end is told all the same
-_MOST: Final = 200
+_MOST: Final = 200  # windows at a time, each with all the teams that hear of it
 
 _MAY_I: Final = f"""
 SELECT pg_try_advisory_xact_lock({Lock.ALERTS})
@@ -57,9 +57,12 @@ WITH reached AS MATERIALIZED (
     LEFT JOIN keys k ON r.scope = 'key' AND k.id = r.subject_id
     LEFT JOIN users o ON o.id = k.user_id
 )
-SELECT p.*, t.id AS team_id, t.name AS team, t.alert_url, t.alert_shape, t.alert_user_id
-FROM placed p JOIN teams t ON p.scope = 'organization' OR t.id = p.of_team
-WHERE t.alert_url IS NOT NULL AND t.archived_at IS NULL ORDER BY p.usage_id, t.id LIMIT {_MOST}
+SELECT * FROM (
+    SELECT p.*, t.id AS team_id, t.name AS team, t.alert_url, t.alert_shape, t.alert_user_id,
+           dense_rank() OVER (ORDER BY p.usage_id) AS place
+    FROM placed p JOIN teams t ON p.scope = 'organization' OR t.id = p.of_team
+    WHERE t.alert_url IS NOT NULL AND t.archived_at IS NULL
+) heard WHERE place <= {_MOST} ORDER BY usage_id, team_id
 """  # noqa: S608  ours
 _MARK: Final = """
 INSERT INTO quota_alerts (usage_id, percent, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING usage_id
@@ -82,9 +85,9 @@ class Alerts:
         began = time.monotonic()
         if began < self._not_before:
             return 0
-        told = await self.tell()
+        await self.tell()
         self._not_before = time.monotonic() + (time.monotonic() - began) * _SHARE_OF_TIME
-        return told if told == _MOST else 0
+        return 0
 
     async def tell(self) -> int:
         """Write a delivery for each share that was reached and each team that hears of it; returns how many."""

@@ -34,6 +34,7 @@ from app.jobs.reads.read import Reader
 from app.jobs.reads.seats import Seats
 from app.jobs.submits.submit import Submits
 from app.jobs.unknown.lost import LostAnswers
+from app.ledger.older_release import count_older_ends
 from app.ledger.refusals import RefusalCounts
 from app.loop import Loop
 from app.outputs.archive import Archive
@@ -97,6 +98,7 @@ class Rooms:
 
     async def _fold(self, _free: int) -> int:
         await fold_ended(self.wiring.db, now=self.wiring.clock())
+        await count_older_ends(self.wiring.db, zone=self.wiring.settings.zone, now=self.wiring.clock())
         return 0
 
     @property

@@ -8,8 +8,8 @@ A job's money moves like this, and each arrow happens once:
 
 What always holds
 - Entries are only ever added. A job's hold has its job's id; settle or void names it in `resolves_id`, once.
-- `quota_usage` and `spend_daily` are caches of entries, written in the transaction that writes the entries.
-  `falgate audit` proves it.
+- `quota_usage`, `spend_daily` and `spend_monthly` are caches of entries, written in the transaction that writes the
+  entries. `falgate audit` proves it.
 - A quota is guarded by `used + held + amount <= maximum` on rows locked FOR UPDATE: nobody compares first and
   subtracts later.
 - The order of locks, for whoever holds or settles: the quotas' advisory lock (shared), windows by id, jobs, entries.
@@ -20,10 +20,11 @@ What always holds
   other; what a window counts can therefore be told from jobs and entries alone.
 
 Where things are
-- `holds` places them, `settles` gives them back and books what comes beside them; both write `entries`, under `locks`
-- `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it)
-- kept by people: `quota_book`, `price_book`; before a price is kept: `price_check` (what does fal ask?) and
-  `price_simulation` (what would it have come to?), by `price_routes`; over HTTP: `routes`, `shapes`; checked by `audit`
-- months that are closed: `months`, `month_sums`; over HTTP `month_routes`, `month_shapes`
-- no money: `refusals` counts the submits that were refused
+- `holds` places them, `settles` gives them back and books what comes beside them; both write `entries`, under `locks`,
+  and raise `spend`, the sums by day and by month
+- `quotas` (which apply to whom), `windows` (from when until when), `usage` (making one, with what came before in it);
+  kept by people: `quota_book`; over HTTP: `routes`, `shapes`
+- `prices`: the price book, and what is asked before a price is added; `months`: those that are closed
+- `older_release`: what the release before this one books while replicas are exchanged
+- `audit` compares every sum with entries; no money: `refusals` counts the submits that were refused
 """

@@ -5,8 +5,9 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from app.db import Database, Plain
-from app.ledger.month_shapes import show_month
-from app.ledger.month_sums import SQL_CLOSED, SQL_OPEN_SINCE
+from app.ledger.entries import SQL_CHARGES
+from app.ledger.months.shapes import show_month
+from app.ledger.months.sums import SQL_CLOSED, SQL_OPEN_SINCE
 from app.ledger.spend import SQL_TOLD, SUMS, days_of_entries
 from app.money import decimal_text
 
@@ -24,14 +25,14 @@ class Difference:
 
 
 # Each job against its own entries.
-_JOBS: Final = """
+_JOBS: Final = f"""
 WITH told AS (
     SELECT j.id, j.status, j.held_usd, j.charged_usd, j.finished_at, j.quoted_usd, j.seconds,
            count(*) FILTER (WHERE e.kind = 'hold') AS holds,
            count(*) FILTER (WHERE e.kind IN ('settle', 'void')) AS resolved,
            coalesce(sum(e.amount_usd) FILTER (WHERE e.kind = 'hold'), 0) AS hold_usd,
            coalesce(sum(e.seconds) FILTER (WHERE e.kind = 'hold'), 0) AS hold_seconds,
-           coalesce(sum(e.amount_usd) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS charged
+           coalesce(sum(e.amount_usd) FILTER (WHERE {SQL_CHARGES}), 0) AS charged
     FROM jobs j LEFT JOIN entries e ON e.job_id = j.id GROUP BY j.id
 )
 SELECT id, 'holds' AS what, holds::text AS found, '1' AS expected FROM told WHERE holds <> 1
@@ -51,10 +52,10 @@ FROM told WHERE finished_at IS NOT NULL AND charged_usd IS DISTINCT FROM charged
 UNION ALL
 SELECT a.id, 'entries of a job that is not there', count(*)::text, '0'
 FROM (SELECT e.job_id AS id FROM entries e LEFT JOIN jobs j ON j.id = e.job_id WHERE j.id IS NULL) a GROUP BY a.id
-"""
+"""  # noqa: S608  ours
 
 # Each window against the entries of the jobs that remember it.
-_WINDOWS: Final = """
+_WINDOWS: Final = f"""
 WITH remembered AS (
     SELECT w.id AS usage_id, j.id AS job_id, j.finished_at
     FROM jobs j CROSS JOIN LATERAL unnest(j.quota_usage_ids) AS w (id)
@@ -64,8 +65,8 @@ WITH remembered AS (
            count(DISTINCT r.job_id) FILTER (WHERE r.finished_at IS NULL) AS in_flight,
            coalesce(sum(e.amount_usd) FILTER (WHERE e.kind = 'hold' AND r.finished_at IS NULL), 0) AS held_usd,
            coalesce(sum(e.seconds) FILTER (WHERE e.kind = 'hold' AND r.finished_at IS NULL), 0) AS held_seconds,
-           coalesce(sum(e.amount_usd) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS used_usd,
-           coalesce(sum(e.seconds) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS used_seconds
+           coalesce(sum(e.amount_usd) FILTER (WHERE {SQL_CHARGES}), 0) AS used_usd,
+           coalesce(sum(e.seconds) FILTER (WHERE {SQL_CHARGES}), 0) AS used_seconds
     FROM remembered r JOIN entries e ON e.job_id = r.job_id GROUP BY r.usage_id
 ), expected AS (
     SELECT u.id, u.used, u.held, q.scope, q.metric, q."window", u.subject, u.starts_at,
@@ -81,7 +82,7 @@ FROM expected WHERE used <> told_used OR held <> told_held
 UNION ALL
 SELECT concat('window ', r.usage_id, ' remembered by a job'), 'no row', 'a row'
 FROM (SELECT DISTINCT usage_id FROM remembered) r LEFT JOIN quota_usage u ON u.id = r.usage_id WHERE u.id IS NULL
-"""
+"""  # noqa: S608  ours
 
 _KEPT: Final = {
     "spend_daily": "SELECT * FROM told",

@@ -9,6 +9,15 @@ from uuid import UUID
 
 from app.db import Plain
 
+SQL_CHARGES: Final = "e.kind IN ('settle', 'overage', 'adjustment')"
+"""Whether an entry `e` charges; a hold promises, and a void's amount is what was given back."""
+
+SQL_ENDED: Final = """CROSS JOIN LATERAL (
+    SELECT CASE WHEN e.kind IN ('settle', 'void')  -- rows of the release before have no job_status
+                THEN coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) END AS status
+) r"""
+"""Joined to entries `e`: `r.status` is how the job of a settle or void ended, NULL of any other."""
+
 
 def sql_booked_at(moment: str) -> str:
     """The SQL of when an entry is booked: now, or when the books opened again if that month was closed meanwhile.

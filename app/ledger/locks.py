@@ -11,7 +11,10 @@ from sqlalchemy import text
 from app.db import Lock, Plain, Tx
 
 SHARED_LOCK: Final = f"pg_advisory_xact_lock_shared({Lock.QUOTAS})"
-EXCLUSIVE_LOCK: Final = f"pg_advisory_xact_lock({Lock.QUOTAS})"
+# With it come statements that count for minutes: PostgreSQL must notice when nobody waits for them any more.
+EXCLUSIVE_LOCK: Final = (
+    f"set_config('client_connection_check_interval', '2s', true), pg_advisory_xact_lock({Lock.QUOTAS})"
+)
 
 
 async def keep_quotas_still(plain: Plain) -> None:

@@ -1,26 +1,22 @@
-"""`/v1/quotas`, `/v1/prices`, `/v1/models`, `/v1/me`."""
+"""`/v1/quotas`, `/v1/me`."""
 
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from sqlalchemy import select
 
-from app.accounts.access import Admin, AnyActor, Calling, require_role
+from app.accounts.access import AnyActor, Calling, require_role
 from app.accounts.alerting import masked
 from app.accounts.callers import Actor
 from app.accounts.reach import found_id
 from app.accounts.shapes import Team, User
 from app.accounts.tables import teams, users
 from app.db import plain_of
-from app.http import JsonRoute, Listing, Page
-from app.ledger import price_book, quota_book
+from app.http import JsonRoute, Page
+from app.ledger import quota_book
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.shapes import (
     Me,
-    Model,
-    PriceBody,
-    PriceQuery,
-    PriceShown,
     QuotaBody,
     QuotaPatch,
     QuotaQuery,
@@ -28,7 +24,7 @@ from app.ledger.shapes import (
     QuotaStanding,
 )
 from app.ledger.usage import read_usage
-from app.problems import InvalidInput, responses
+from app.problems import responses
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute)
@@ -65,19 +61,6 @@ async def get_me(caller: Calling, wired: Wired) -> Me:
             )
     shown = Team(**team) if caller.role in {"lead", "admin"} else masked(Team(**team))
     return Me(user=User(**user), team=shown, role=caller.role, quotas=standings)
-
-
-@router.get("/v1/models", tags=["models"], operation_id="list_models", responses=responses(401, 403, 422, 503))
-async def list_models(_: AnyActor, wired: Wired, listing: Listing) -> Page[Model]:
-    """The catalogue: each endpoint's input and what it costs now."""
-    async with wired.db.reading() as tx:
-        models = await price_book.list_models(tx, wired.catalogue, now=wired.clock())
-    names = [model.endpoint for model in models]
-    if listing.cursor is not None and listing.cursor not in names:
-        raise InvalidInput([{"parameter": "cursor", "detail": "must be a next_cursor of this list"}])
-    start = names.index(listing.cursor) + 1 if listing.cursor is not None else 0
-    end = start + listing.limit
-    return Page(data=models[start:end], next_cursor=names[end - 1] if end < len(names) else None)
 
 
 @router.post(
@@ -127,43 +110,4 @@ async def delete_quota(quota_id: Annotated[str, Path(alias="id")], actor: Keeper
     found = found_id("quota", quota_id)
     async with wired.db.begin() as tx:
         await quota_book.delete_quota(tx, found, actor=actor, now=wired.clock())
-    return Response(status_code=204)
-
-
-@router.post(
-    "/v1/prices",
-    tags=["prices"],
-    status_code=201,
-    operation_id="create_price",
-    responses=responses(401, 403, 409, 413, 415, 422, 503),
-)
-async def create_price(body: PriceBody, actor: Admin, wired: Wired) -> PriceShown:
-    """Add a price that starts now or later."""
-    async with wired.db.begin() as tx:
-        return await price_book.create_price(tx, body, catalogue=wired.catalogue, actor=actor, now=wired.clock())
-
-
-@router.get("/v1/prices", tags=["prices"], operation_id="list_prices", responses=responses(401, 403, 422, 503))
-async def list_prices(
-    query: Annotated[PriceQuery, Query()],
-    _: Annotated[Actor, Depends(require_role("finance", "admin"))],
-    wired: Wired,
-) -> Page[PriceShown]:
-    """List prices, past and future, newest first."""
-    async with wired.db.reading() as tx:
-        return await price_book.list_prices(tx, query, now=wired.clock())
-
-
-@router.delete(
-    "/v1/prices/{id}",
-    tags=["prices"],
-    status_code=204,
-    operation_id="delete_price",
-    responses=responses(401, 403, 404, 409, 422, 503),
-)
-async def delete_price(price_id: Annotated[str, Path(alias="id")], actor: Admin, wired: Wired) -> Response:
-    """Take back a price before it starts."""
-    found = found_id("price", price_id)
-    async with wired.db.begin() as tx:
-        await price_book.delete_price(tx, found, actor=actor, now=wired.clock())
     return Response(status_code=204)

@@ -1,13 +1,13 @@
-"""What stands on the wire: quotas, prices, models, and who one is."""
+"""What stands on the wire: entries, quotas, and who one is."""
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.accounts.callers import Role
-from app.accounts.fields import ABSENT, Moment
+from app.accounts.fields import ABSENT
 from app.accounts.shapes import Team, User
 from app.catalogue.fields import NO_NUL
 from app.http import Body, ListQuery
@@ -25,21 +25,6 @@ def _not_negative(amount: Decimal) -> Decimal:
     return amount
 
 
-def _input_value(value: object) -> object:
-    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < _TOO_GREAT):
-        return value
-    if isinstance(value, str) and "\0" not in value and len(value) <= _LONGEST_VALUE:
-        return value
-    raise ValueError(f"must be a string of at most {_LONGEST_VALUE} characters, a whole number, true, false or null")
-
-
-_TOO_GREAT: Final = 10**18
-_LONGEST_VALUE: Final = 100
-InputValue = Annotated[
-    Any,
-    AfterValidator(_input_value),
-    WithJsonSchema({"type": ["string", "integer", "boolean", "null"], "maxLength": _LONGEST_VALUE}),
-]
 Figure = Annotated[Amount, AfterValidator(_not_negative)]
 
 
@@ -181,67 +166,3 @@ class Me(BaseModel):
     team: Team
     role: Role
     quotas: list[QuotaStanding]
-
-
-class PriceBody(Body):
-    """A price: `base_usd` for the first `base_seconds`, then `usd_per_second` for each further second."""
-
-    endpoint: Annotated[str, Field(min_length=1, max_length=300, description="fal's own id.")]
-    when: Annotated[
-        dict[str, InputValue], Field(max_length=20, description="The input values it is for; `{}` is always.")
-    ] = Field(default_factory=dict)
-    base_seconds: Dollars
-    base_usd: Dollars
-    usd_per_second: Dollars
-    starts_at: Annotated[Moment | None, Field(description="Not in the past; left out: now.")] = None
-
-
-PriceState = Literal["past", "current", "future"]
-
-
-class PriceRow(BaseModel):
-    """A price row. Rows are never edited."""
-
-    id: PriceId
-    endpoint: str
-    when: dict[str, Any]
-    base_seconds: Amount
-    base_usd: Amount
-    usd_per_second: Amount
-    starts_at: datetime
-    created_at: datetime
-
-
-class PriceShown(PriceRow):
-    """A price row, and when it is in force: from `starts_at` until the next one of its endpoint and `when` starts."""
-
-    ends_at: datetime | None = Field(description="Null: no other follows.")
-    state: PriceState
-
-
-class PriceQuery(ListQuery):
-    """Filters of a list of prices."""
-
-    endpoint: Annotated[str | None, Field(max_length=300), NO_NUL] = None
-    state: PriceState | None = None
-
-
-class PriceNow(BaseModel):
-    """A price in force."""
-
-    price_id: PriceId
-    when: dict[str, Any]
-    base_seconds: Amount
-    base_usd: Amount
-    usd_per_second: Amount
-
-
-class Model(BaseModel):
-    """An endpoint of fal that is served here."""
-
-    model: str
-    category: Literal["text-to-video", "image-to-video"]
-    endpoint: str
-    input_schema: dict[str, Any]
-    example: dict[str, Any] = Field(description="A body that the category's route accepts as it is.")
-    prices: list[PriceNow] = Field(description="Those in force now; exactly one must match an input.")

@@ -14,6 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.db import Database, Plain
+from app.ledger.entries import SQL_CHARGES, SQL_ENDED
 from app.ledger.locks import EXCLUSIVE_LOCK
 from app.ledger.windows import days_through
 
@@ -72,15 +73,11 @@ SQL_TOLD: Final = f"""
 SELECT day, {_GROUP}, {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in SUMS)} FROM (
     SELECT ($1::date[])[width_bucket(e.booked_at, $2::timestamptz[])] AS day,
            e.team_id, e.user_id, e.key_id, e.model,
-           CASE WHEN e.kind <> 'void' THEN e.amount_usd ELSE 0 END AS charged_usd,
-           CASE WHEN e.kind <> 'void' THEN e.seconds ELSE 0 END AS seconds,
+           CASE WHEN {SQL_CHARGES} THEN e.amount_usd ELSE 0 END AS charged_usd,
+           CASE WHEN {SQL_CHARGES} THEN e.seconds ELSE 0 END AS seconds,
            0 AS jobs, (r.status = 'succeeded')::int AS succeeded, (r.status = 'failed')::int AS failed,
            (r.status = 'canceled')::int AS canceled
-    FROM entries e
-    LEFT JOIN LATERAL (
-        SELECT coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) AS status
-        WHERE e.kind IN ('settle', 'void')
-    ) r ON true
+    FROM entries e {SQL_ENDED}
     WHERE e.kind <> 'hold'
     UNION ALL
     SELECT ($1::date[])[width_bucket(h.booked_at, $2::timestamptz[])], h.team_id, h.user_id, h.key_id, h.model,
@@ -91,6 +88,11 @@ SELECT day, {_GROUP}, {", ".join(f"coalesce(sum({name}), 0) AS {name}" for name 
 """  # noqa: S608  ours
 """`spend_daily` as entries tell it; `$1` and `$2` are the days that entries were booked on (`days_of_entries`)."""
 
+_COUNTED: Final = """
+UPDATE books SET counted_until = greatest(now(), least(
+    now() + interval '5 minutes', (SELECT max(booked_at) FROM entries WHERE kind IN ('settle', 'void'))))
+"""
+"""A replica's clock may be some minutes fast."""
 _SPAN: Final = "SELECT min(booked_at), max(booked_at) FROM entries"
 
 
@@ -110,7 +112,7 @@ async def rebuild_spend(db: Database, *, zone: ZoneInfo) -> None:
         await plain.execute("DELETE FROM spend_daily")
         await plain.execute("DELETE FROM spend_monthly")
         await plain.execute(
-            f"INSERT INTO spend_daily (day, {_GROUP}, {', '.join(SUMS)}) {SQL_TOLD}",
+            f"INSERT INTO spend_daily (day, {_GROUP}, {', '.join(SUMS)}) {SQL_TOLD} ORDER BY 1, 2, 3, 4, 5",
             days,
             starts,
             timeout=None,
@@ -118,13 +120,17 @@ async def rebuild_spend(db: Database, *, zone: ZoneInfo) -> None:
         await plain.execute(
             f"INSERT INTO spend_monthly (month, {_GROUP}, {', '.join(SUMS)}) "  # noqa: S608  ours
             f"SELECT {_MONTH}, {_GROUP}, {', '.join(f'sum({name})' for name in SUMS)} FROM spend_daily "
-            "GROUP BY 1, 2, 3, 4, 5",
+            "GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5",  # a period's rows lie together, as they were first written
             timeout=None,
         )
+        await plain.execute(_COUNTED, timeout=None)
 
 
 async def is_spend_missing(plain: Plain) -> bool:
     """Whether months were never summed: what came before them was written by an older release."""
     return bool(
-        await plain.fetchval("SELECT EXISTS (SELECT FROM spend_daily) AND NOT EXISTS (SELECT FROM spend_monthly)")
+        await plain.fetchval(
+            "SELECT EXISTS (SELECT FROM entries WHERE kind <> 'hold') AND NOT EXISTS (SELECT FROM spend_monthly)",
+            timeout=None,
+        )
     )

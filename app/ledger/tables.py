@@ -130,6 +130,7 @@ books = Table(
     metadata,
     Column("only_row", Boolean, nullable=False, server_default=text("true")),
     Column("open_since", MOMENT, nullable=False, server_default=text("'-infinity'")),
+    Column("counted_until", MOMENT, nullable=False, server_default=text("now()")),
     PrimaryKeyConstraint("only_row", name="books_pkey"),
     CheckConstraint("only_row", name="books_only_row_check"),
 )

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from app.db import Database, Plain
 from app.ids import first_id, new_id
+from app.ledger.entries import SQL_CHARGES
 from app.ledger.locks import EXCLUSIVE_LOCK, SHARED_LOCK
 from app.ledger.quotas import Applied
 
@@ -32,15 +33,15 @@ _SUBJECT: Final = {
     "key": "j.key_id = $1::uuid AND j.user_id = (SELECT user_id FROM keys WHERE id = $1::uuid)",
     "end_user": "j.team_id = split_part($1, '/', 1)::uuid AND j.end_user = substr($1, strpos($1, '/') + 1)",
 }
-_FIGURES: Final = """
+_FIGURES: Final = f"""
 SELECT count(DISTINCT e.job_id) AS jobs,
        count(DISTINCT e.job_id) FILTER (WHERE c.finished_at IS NULL) AS in_flight,
        coalesce(sum(e.amount_usd) FILTER (WHERE e.kind = 'hold' AND c.finished_at IS NULL), 0) AS held_usd,
        coalesce(sum(e.seconds) FILTER (WHERE e.kind = 'hold' AND c.finished_at IS NULL), 0) AS held_seconds,
-       coalesce(sum(e.amount_usd) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS used_usd,
-       coalesce(sum(e.seconds) FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment')), 0) AS used_seconds
+       coalesce(sum(e.amount_usd) FILTER (WHERE {SQL_CHARGES}), 0) AS used_usd,
+       coalesce(sum(e.seconds) FILTER (WHERE {SQL_CHARGES}), 0) AS used_seconds
 FROM counted c JOIN entries e ON e.job_id = c.id
-"""
+"""  # noqa: S608  ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from app.db import Database, Plain
+from app.ids import sql_show
 
 ERASED: Final = "erased"
 TRY_SECONDS: Final = 600.0
@@ -34,8 +35,7 @@ def sql_video(member: str) -> str:
 SQL_HAS_VIDEO: Final = f"(j.status = 'succeeded' AND j.payload_erased_at IS NULL AND {sql_video('url')} IS NOT NULL)"
 """Whether the row `j` of jobs has a video to show."""
 
-_FILE_NAME: Final = f"""to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY/MM/') || 'job_'
-       || encode(uuid_send(j.id), 'hex') || '.'
+_FILE_NAME: Final = f"""to_char(j.finished_at AT TIME ZONE 'UTC', 'YYYY/MM/') || {sql_show("job", "j.id")} || '.'
        || coalesce(substring({sql_video("url")} FROM '[.](mp4|webm|mov|gif|png|jpg|webp)([?]|$)'), 'mp4')"""
 _KEEP: Final = f"""
 INSERT INTO outputs (job_id, url, path, content_type, next_try_at)

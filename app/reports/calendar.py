@@ -1,13 +1,22 @@
 """Days and months as parameters of a statement, which finds a moment's among them by `width_bucket`."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from app.ledger.windows import days_through, first_instant, local_date
+from app.ledger.windows import days_through, first_instant, local_date, next_month
 from app.reports.period import Period
 
-_BEYOND = timedelta(days=2)  # the end of the last day is among the beginnings, however long that day is
+_BEYOND: Final = timedelta(days=2)  # the end of the last day is among the beginnings, however long that day is
+_AHEAD: Final = timedelta(days=62)
+"""How far after now something can have been booked: where the books open again, which is the end of a month."""
+
+
+def days_of(period: Period, zone: ZoneInfo, *, now: datetime) -> tuple[list[date], list[datetime]]:
+    """Each local date that something in the period can have been booked on, and the moment it begins."""
+    last = period.until if period.until is not None else max(now, period.since) + _AHEAD
+    return days_through(period.since, last, zone)
 
 
 def day_starts(first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
@@ -29,7 +38,7 @@ def months_through(first: datetime, last: datetime, zone: ZoneInfo) -> Months:
     while not found.starts or found.starts[-1] <= last:
         found.names.append(f"{month:%Y-%m}")
         found.starts.append(first_instant(month, zone))
-        month = (month + timedelta(days=32)).replace(day=1)
+        month = next_month(month)
     return found
 
 

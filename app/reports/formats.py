@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
+from fastapi import Response
+
+from app.reports.csv import MEDIA_TYPE
 from app.reports.period import Faults
 
 FORMATS: Final = ("json", "csv")
@@ -19,6 +22,14 @@ def wants_csv(given: Sequence[str], accept: str, faults: Faults) -> bool:
     if given[0] not in FORMATS:
         faults.append({"parameter": "format", "detail": f"must be one of {', '.join(FORMATS)}"})
     return given[0] == "csv"
+
+
+def answered(report: bytes, *, as_csv: bool, name: str) -> Response:
+    """A report that has been written; `name` is that of the file which a CSV becomes."""
+    if not as_csv:
+        return Response(report, media_type="application/json", headers={"Vary": "Accept"})
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Vary": "Accept"}
+    return Response(report, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _weights(accept: str) -> dict[str, float]:

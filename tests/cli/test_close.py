@@ -48,11 +48,11 @@ def test_a_month_is_closed_opened_again_and_listed(database_url: str, tmp_path: 
     assert close("2026-01", "--reopen", "--note", "x") == (
         1, "", "falgate: 2026-02 is closed too, and is the one to reopen first.\n",
     )  # fmt: skip
-    assert close("2026-02", "--reopen", "--note", "a bill came late") == (0, "2026-02 is open again\n", "")
+    assert close("2026-02", "--reopen", "--note", "a \x07bill\u202e came late") == (0, "2026-02 is open again\n", "")
     today = datetime.now(UTC)
     lines = close("--list")[1].splitlines()
     assert [line.partition(";")[0] for line in lines if not line.startswith(" ")] == totals[::-1]
-    assert f"  reopened {today:%Y-%m-%d} by command line: a bill came late" in lines
+    assert f"  reopened {today:%Y-%m-%d} by command line: a �bill� came late" in lines
     assert falgate("audit", folder=tmp_path, **real(database_url)).out == "the ledger agrees\n"
 
 
@@ -63,12 +63,13 @@ def test_a_month_is_closed_opened_again_and_listed(database_url: str, tmp_path: 
         (["9999-12"], "'9999-12': this month lies outside the years 1970 to 9998."),
         (["9998-12"], "9998-12 has not ended yet; close it once it has."),
         (["1999-01"], "Nothing was booked in 1999-01 or before it: there is nothing to close."),
-        (["1999-01", "--reopen", "--note", "x"], "1999-01 is open."),
+        (["1999-01", "--reopen", "--note", "x"], "1999-01 is open: there is nothing to reopen."),
         ([], "Give one month, like 2026-10, or --list."),
         (["2026-10", "--list"], "Give one month, like 2026-10, or --list."),
         (["2026-10", "--reopen"], "--reopen takes a month and a --note that says why; nothing else takes a note."),
         (["2026-10", "--note", "x"], "--reopen takes a month and a --note that says why; nothing else takes a note."),
-        (["2026-10", "--reopen", "--note", " "], "--note has 1 to 1000 characters."),
+        (["2026-10", "--reopen", "--note", " "], "--note has 1 to 1000 characters, in UTF-8."),
+        (["2026-10", "--reopen", "--note", "\udcff"], "--note has 1 to 1000 characters, in UTF-8."),
     ],
 )
 def test_what_it_cannot_do_is_one_sentence(

@@ -1,4 +1,4 @@
-"""`falgate demo`: from nothing, again and again; and the README's calls against one that stays."""
+"""`falgate demo`: from nothing, again and again; and the calls of the README and docs/ against one that stays."""
 
 import os
 import re
@@ -15,6 +15,7 @@ from tests.cli.commands import FALGATE, environment, falgate
 from tests.embedded.owners import descendants, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
+PAGES = ("README.md", "docs/accounting.md", "docs/operating.md")
 BLOCK = re.compile(r"^```sh journey\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BASH = "set -euo pipefail\nset -x\n"
 
@@ -68,16 +69,15 @@ def staying(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the README's calls are made with curl")
 def test_the_calls_of_the_readme_and_of_make_run_work(tmp_path: Path) -> None:
-    """Twice: they make what they need under names of their own."""
-    blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len(blocks) >= 9
+    """Twice, each page by itself: they make what they need under names of their own."""
+    blocks = {page: BLOCK.findall((ROOT / page).read_text()) for page in PAGES}
+    assert all(blocks.values())
     (tmp_path / ".curlrc").write_text("fail-with-body\n")
     with staying(tmp_path) as (popen, said):
         pasted = said[said.index("  curl") :].replace("And this,", "# And this,")
-        program = BASH + pasted + "\n" + "\n".join(blocks * 2)
         done = subprocess.run(
             ["bash"],
-            input=program,
+            input="\n".join([BASH + pasted, *(_by_itself(page * 2) for page in blocks.values())]),
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
             capture_output=True,
@@ -94,3 +94,8 @@ def test_the_calls_of_the_readme_and_of_make_run_work(tmp_path: Path) -> None:
         popen.send_signal(signal.SIGINT)
         assert popen.wait(30) == 0
         wait_for(lambda: not any(process.is_alive() for process in below))
+
+
+def _by_itself(blocks: list[str]) -> str:
+    """A shell of its own, which knows what `make run` exports and nothing of another page."""
+    return "(\n" + "\n".join(blocks) + "\n)"

@@ -92,7 +92,9 @@ def test_a_price_is_simulated_on_what_was_charged(database_url: str, tmp_path: P
     assert unpriced.startswith("1 more would have been refused")
 
 
-@pytest.mark.parametrize("price", ["", "[]", "{}", '{"endpoint": "x"}', json.dumps(PRICE | {"endpoint": "x"}), "{"])
+@pytest.mark.parametrize(
+    "price", ["", "[]", "{}", "\udcff", '{"endpoint": "x"}', json.dumps(PRICE | {"endpoint": "x"}), "{"]
+)
 def test_what_is_no_price_is_one_sentence(database_url: str, tmp_path: Path, price: str) -> None:
     one_sentence(prices("simulate", price, folder=tmp_path, database_url=database_url))
 

@@ -106,14 +106,27 @@ def test_bad_names_are_refused_before_anything_is_done(tmp_path: Path, bad: str)
 async def test_a_role_that_may_do_more_is_refused(database_url: str, plain: Plain, tmp_path: Path, name: str) -> None:
     owner = urlsplit(database_url).username or "postgres"
     done = migrate(database_url, tmp_path, owner)
-    assert (done.code, done.err) == (
-        1, f"falgate: The role {owner} owns the database or is a superuser: take another name.\n",
-    )  # fmt: skip
+    assert done.code == 1
+    assert done.err == (
+        f"falgate: The role {owner} owns the database, makes roles, or is a superuser, or may become one who does:"
+        " take another name.\n"
+    )
     await plain.execute(f"CREATE ROLE {name}_readers; GRANT SELECT (input) ON jobs TO {name}_readers")
     await plain.execute(f"CREATE ROLE {name} IN ROLE {name}_readers")
     done = migrate(database_url, tmp_path, name)
     assert done.code == 1
     assert done.err.startswith(f"falgate: The role {name} may do more than read the views, with jobs for one:")
+    assert not await plain.fetchval("SELECT has_table_privilege($1, 'spend_by_day', 'SELECT')", name), "all or nothing"
+
+
+@pytest.mark.parametrize("attribute", ["REPLICATION", "CREATEROLE", "NOINHERIT IN ROLE {}_readers"])
+async def test_a_role_that_may_become_one_that_does_more_is_refused(
+    database_url: str, plain: Plain, tmp_path: Path, name: str, attribute: str
+) -> None:
+    await plain.execute(f"CREATE ROLE {name}_readers; GRANT SELECT ON deliveries TO {name}_readers")
+    await plain.execute(f"CREATE ROLE {name} {attribute.format(name)}")
+    done = migrate(database_url, tmp_path, name)
+    assert (done.code, done.err.count("take another name")) == (1, 1), done
     assert not await plain.fetchval("SELECT has_table_privilege($1, 'spend_by_day', 'SELECT')", name), "all or nothing"
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.cli.database import _in_words
+from app.cli.database import _in_words, open_database
+from app.cli.refusals import Refusal
+from app.db import CommitUnknown
+from app.settings import Settings
 from tests.cli.commands import Done, falgate, real
 from tests.conftest import ADMIN_KEY, FAL_KEY
 from tests.embedded.owners import query
@@ -114,6 +117,12 @@ def test_what_postgres_refuses_is_told_in_our_words(error: Exception, words: str
     said = _in_words(error)
     assert words in said
     assert "canary" not in said
+
+
+async def test_a_commit_that_nobody_can_tell_of_is_told(settings: Settings) -> None:
+    with pytest.raises(Refusal, match="it may have happened"):
+        async with open_database(settings):
+            raise CommitUnknown
 
 
 def test_a_database_that_does_not_exist_is_told(database_url: str, tmp_path: Path) -> None:

@@ -63,3 +63,7 @@ def test_what_is_no_question_is_one_sentence(database_url: str, tmp_path: Path) 
     assert done.err.startswith("falgate: --since: give a date (2026-10-01) or a moment")
     assert "--by: must be of day, week, month" in done.err
     assert done.err.count("\n") == 1
+    done = falgate("report", "--since", "", "--by", "", folder=tmp_path, **real(database_url))
+    assert (done.code, done.out) == (1, "")
+    assert "--since: give a date" in done.err
+    assert "--by: must be of day" in done.err

@@ -306,10 +306,11 @@ async def wrong_key(client: Client, stage: Stage, say: Say) -> None:
 
 
 async def no_quota(client: Client, stage: Stage, say: Say) -> None:
-    """Only the gateway has quotas."""
-    poor = client.with_key(os.environ["TEST_POOR_KEY"])
-    for name in ("submit", "subscribe", "run"):
-        say(name, await _error(client.call(getattr(poor, name), TEXT, {"prompt": stage.prompt(name)})))
+    """Only the gateway has quotas, and freezes."""
+    for key, told in (("TEST_POOR_KEY", ""), ("TEST_FROZEN_KEY", "frozen ")):
+        refused = client.with_key(os.environ[key])
+        for name in ("submit", "subscribe", "run"):
+            say(told + name, await _error(client.call(getattr(refused, name), TEXT, {"prompt": stage.prompt(name)})))
 
 
 async def cut_off(client: Client, stage: Stage, say: Say) -> None:

@@ -93,13 +93,14 @@ MEANT = [
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What the client saw on each side, by scenario; and the gateway's view of two callers in trouble."""
+    """What the client saw on each side, by scenario; and the gateway's view of three callers in trouble."""
 
     fal: dict[str, Any]
     gateway: dict[str, Any]
     watched: Watched
     ann: Person
     poor: Person
+    frozen: Person
     cut: Person
 
 
@@ -117,8 +118,9 @@ def settings_of_the_client(host: str, key: str, certificate: Certificate, prefix
 async def transcripts(
     gateway: Gateway, fal: Fal, certificate: Certificate, hook_url: str
 ) -> AsyncIterator[Transcripts]:
-    ann, poor, cut = [await gateway.make_person() for _ in range(3)]
+    ann, poor, frozen, cut = [await gateway.make_person() for _ in range(4)]
     await gateway.set_quota("1.00", scope="user", scope_id=poor.user_id)
+    await gateway.admin("POST", "/v1/freeze", scope="key", scope_id=frozen.key_id, note="a loop")
     watched = Watched(gateway.app)
     async with run_fal(certificate) as direct, serve(watched, certificate=certificate) as host:
         of_fal = settings_of_the_client(direct.host, "test-id:test-secret", certificate) | {
@@ -131,13 +133,14 @@ async def transcripts(
             "TEST_HOOK_URL": f"{hook_url}/gateway",
             "TEST_WRONG_KEY": f"fg_{'0' * 49}",
             "TEST_POOR_KEY": poor.secret,
+            "TEST_FROZEN_KEY": frozen.secret,
             "TEST_CUT_KEY": cut.secret,
         }
         done = await asyncio.gather(
             run_program(PYTHON, PROGRAM, environment=of_fal),
             run_program(PYTHON, PROGRAM, environment=of_gateway),
         )
-        yield Transcripts(done[0].transcript, done[1].transcript, watched, ann, poor, cut)
+        yield Transcripts(done[0].transcript, done[1].transcript, watched, ann, poor, frozen, cut)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -200,14 +203,18 @@ async def test_its_tags_and_end_user_are_the_job_s(transcripts: Transcripts, gat
     assert [job["tags"] for job in found.json()["data"]] == [{"film": "boat"}] * len(FLAVOURS)
 
 
-async def test_a_quota_that_blocks_is_one_clear_exception_sent_once(transcripts: Transcripts) -> None:
+async def test_a_quota_or_a_freeze_that_blocks_is_one_clear_exception_sent_once(transcripts: Transcripts) -> None:
     for flavour in FLAVOURS:
         said = transcripts.gateway[f"no quota{flavour}"]
-        assert sorted(said) == ["run", "submit", "subscribe"]
-        for error in said.values():
-            assert (error["type"], error["status_code"]) == ("FalClientHTTPError", 402), error
-            assert "quota" in error["message"]
-    assert transcripts.watched.count("POST", key=transcripts.poor.secret) == 3 * len(FLAVOURS)
+        assert sorted(said) == sorted(
+            told + name for name in ("run", "submit", "subscribe") for told in ("", "frozen ")
+        )
+        for name, error in said.items():
+            status, word = (403, "a loop") if name.startswith("frozen") else (402, "quota")
+            assert (error["type"], error["status_code"]) == ("FalClientHTTPError", status), error
+            assert word in error["message"]
+    for refused in (transcripts.poor, transcripts.frozen):
+        assert transcripts.watched.count("POST", key=refused.secret) == 3 * len(FLAVOURS)
 
 
 async def test_an_answer_that_is_lost_makes_one_job_and_one_charge(transcripts: Transcripts, gateway: Gateway) -> None:

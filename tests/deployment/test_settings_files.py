@@ -1,4 +1,4 @@
-"""What people copy and read: .env.example and the README say what settings.py says."""
+"""What people copy and read: .env.example and the README say what app.settings says."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from app.settings import SECRETS, Settings, load_settings
 ROOT = Path(__file__).parent.parent.parent
 NAMES = {name.upper() for name in Settings.model_fields}
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
-PAGES = ("README.md", "docs/clients.md", "docs/operating.md")
+PAGES = ("README.md", "docs/accounting.md", "docs/bi.md", "docs/clients.md", "docs/operating.md")
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -80,12 +80,20 @@ async def test_events_are_read_to_the_nano_dollar_and_what_is_new_is_passed_over
         ({"cost_total": None}, "0.00135"),
         ({"cost_total": None, "cost_estimate_nano_usd": 1}, "0.000000001"),
         ({"cost_total": 99999999999}, "99999999999"),
+        ({"cost_total": "1e-1"}, "0.1"),
     ],
 )
 async def test_what_is_paid_is_the_total(roots: ssl.SSLContext, given: dict[str, Any], usd: str) -> None:
     page, _ = await read(told(EVENT | given), roots)
     assert isinstance(page, BillPage)
     assert page.events[0].usd == Decimal(usd)
+
+
+async def test_a_moment_is_one_of_utc_whatever_its_offset(roots: ssl.SSLContext) -> None:
+    """PostgreSQL takes no offset with a fraction of a second."""
+    page, _ = await read(told(EVENT | {"timestamp": "2026-10-15T10:30:45+00:59:59.999999"}), roots)
+    assert isinstance(page, BillPage)
+    assert page.events[0].billed_at.isoformat() == "2026-10-15T09:30:45.000001+00:00"
 
 
 async def test_units_price_and_payer_may_be_missing(roots: ssl.SSLContext) -> None:
@@ -111,10 +119,16 @@ async def test_units_price_and_payer_may_be_missing(roots: ssl.SSLContext) -> No
                 ("request_id", None),
                 ("request_id", "a\0b"),
                 ("request_id", "x" * 301),
+                ("request_id", "\ud800"),
                 ("endpoint_id", ""),
+                ("endpoint_id", "\udfff"),
                 ("timestamp", "2026-10-15T10:30:45"),
                 ("timestamp", 1760524245),
+                ("timestamp", "0001-01-01T00:00:00+14:00"),
                 ("cost_total", "free"),
+                ("cost_total", "1_4"),
+                ("cost_total", " 1.4"),
+                ("cost_total", "99999999999.9999999999"),
                 ("cost_total", True),
                 ("cost_total", 10**11),
                 ("output_units", {}),

@@ -35,6 +35,7 @@ SECRETS = {
     "SECRET_KEY": "canary-secret-key-000000000000000000001",
     "METRICS_KEY": "canary-metrics-key-01",
 }
+ALERT_URL = "https://hooks.slack.com/services/canary-of-an-alert"
 CANARIES = (*SECRETS.values(), FAL_KEY, FAL_KEY.partition(":")[2], "canary-fal-admin-secret", PASSWORD)
 
 
@@ -100,15 +101,33 @@ async def test_no_secret_comes_out_anywhere(layout: str, guarded: Gateway, monke
             "/v1/quotas",
             "/v1/prices",
             "/v1/models",
+            "/v1/prices/check",
+            "/v1/freezes",
+            "/v1/months",
+            "/v1/reports/spend?group_by=team,user,key,end_user,tag.x",
+            "/v1/reports/spend?format=csv&group_by=key",
+            "/v1/reports/refusals?group_by=user,code",
+            "/v1/reports/reconciliation",
+            "/v1/reports/reconciliation?format=csv",
+            "/v1/reports/jobs.csv",
+            "/v1/reports/jobs.csv?date=charged",
+            "/v1/reports/focus.csv",
         ):
             await call("GET", path, ann)
+        alerts = {"alert_url": ALERT_URL, "alert_shape": "slack"}
+        set_up = await http.patch(f"/v1/teams/{team['id']}", json=alerts, headers=ann)
+        assert set_up.json()["alert_url"] == ALERT_URL
+        await call("GET", "/v1/audit-log", admin)
         for path in ("/v1/audit-log", "/openapi.json", "/docs", "/problems", "/health/ready", "/"):
             await call("GET", path, admin)
         tokens = [await _use_token(http, ann, call, scope) for scope in ("submit", "read")]
         await call("GET", "/metrics", {"Authorization": f"Bearer {SECRETS['METRICS_KEY']}"})
         for canary in (*CANARIES, *secrets, *tokens, new_secret()):  # in the wrong place it is told to nobody either
             for headers in ({"Authorization": canary}, {"Authorization": f"Key {canary}"}, ann | {"X-Canary": canary}):
-                await call("GET", "/v1/me", headers)
+                await call("GET", "/v1/freezes", headers)
+                await call("GET", f"/v1/reports/spend?group_by=tag.{canary}&since={canary}", headers)
+                await call("GET", f"/v1/reports/jobs.csv?model={canary}&date={canary}", headers)
+                await call("POST", "/v1/freeze", headers, json={"scope": canary, "note": {"x": canary}})
                 await call("POST", TEXT, headers, json={"prompt": "x", "duration": canary, "tags": {"x": [canary]}})
                 await call("POST", "/v1/teams", headers, content=canary)
                 await call("GET", f"/v1/jobs/job_{'0' * 32}/events?token={canary}", headers)
@@ -125,6 +144,8 @@ async def test_no_secret_comes_out_anywhere(layout: str, guarded: Gateway, monke
         assert canary not in shown
         assert canary not in own
         assert await find_in_rows(guarded, canary) == []
+    assert ALERT_URL not in own + log + shown
+    assert await find_in_rows(guarded, ALERT_URL) == ["teams"]
     for secret in secrets:
         assert await find_in_rows(guarded, hashlib.sha256(secret.encode()).hexdigest()) == ["key_secrets"]
 

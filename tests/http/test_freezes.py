@@ -34,6 +34,7 @@ async def test_each_scope_refuses_whom_it_covers_and_nobody_else(gateway: Gatewa
         assert [(one["id"], one["scope"], one["note"], one["by"]) for one in told["freezes"]] == [
             (made, scope, "300 videos", "ADMIN_KEY")
         ]
+        assert told["freezes"][0]["created_at"].endswith("Z")
         assert "ADMIN_KEY" in told["detail"]
         assert "300 videos" in told["detail"]
         assert (await gateway.submit(other)).status_code == (403 if scope == "organization" else 202)

@@ -199,6 +199,17 @@ async def test_an_adjustment_repeated_under_its_key_is_made_once(books: Books) -
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
+async def test_a_key_of_an_adjustment_is_its_senders_and_shown_to_nobody(books: Books) -> None:
+    path, body = f"/v1/jobs/{await books.charged_job()}/adjustments", {"amount_usd": "0.60", "note": "a second look"}
+    key = {"Idempotency-Key": "canary-of-finance"}
+    first = await books.call("POST", path, body, **key)
+    another = await books.gateway.client.post(path, json=body, headers=ADMIN | key)
+    assert (first.status_code, another.status_code) == (201, 201)
+    entries = await books.gateway.client.get(path.replace("adjustments", "entries"), headers=books.ann.headers)
+    assert len({entry["source"] for entry in entries.json()["data"] if entry["kind"] == "adjustment"}) == 2
+    assert "canary" not in entries.text
+
+
 async def test_no_wrong_adjustment_is_booked(books: Books) -> None:
     job_id = await books.charged_job()
     under_way = (await books.gateway.submit(books.ann)).json()["id"]

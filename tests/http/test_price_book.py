@@ -68,6 +68,30 @@ async def test_a_price_in_the_past_is_refused_with_the_way_out(gateway: Gateway)
     assert "leave starts_at out" in problem["detail"]
 
 
+async def test_a_price_that_no_input_could_match_is_refused_with_the_value_that_would(gateway: Gateway) -> None:
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        (IMAGE_ENDPOINT, {"duration": 5}, 'an input always has "5" here'),
+        (IMAGE_ENDPOINT, {"duration": "7"}, "must be '5' or '10'"),
+        (IMAGE_ENDPOINT, {"duration": None}, "a field that is left out has no value"),
+        (IMAGE_ENDPOINT, {"image_url": "data:image/png;base64,AAAA"}, "an input always has"),
+        ("fal-ai/veo3.1", {"duration": 8}, 'an input always has "8s" here'),
+        ("fal-ai/veo3.1", {"generate_audio": 1}, "must be a valid boolean"),
+        ("fal-ai/veo3.1", {"generate_audio": "true"}, "must be a valid boolean"),
+        ("fal-ai/veo3.1", {"negative_prompt": None}, "a field that is left out has no value"),
+    ]
+    async with nothing_written(gateway):
+        for endpoint, when, why in wrong:
+            for path in ("/v1/prices", "/v1/prices/simulate"):
+                answer = await post(gateway, path, PRICE | {"endpoint": endpoint, "when": when})
+                ((pointer, told),) = faults(answer).items()
+                assert pointer == f"/when/{next(iter(when))}"
+                assert told.startswith(why), told
+                assert told.endswith(", so the price would never match")
+        for endpoint, when in ((TEXT_ENDPOINT, {"cfg_scale": 1}), ("fal-ai/veo3.1", {"seed": 7})):
+            right = PRICE | {"endpoint": endpoint, "when": when}
+            assert (await post(gateway, "/v1/prices/simulate", right)).status_code == 200, when
+
+
 @pytest.fixture
 def price_list(fal: Sandbox) -> Iterator[Sandbox]:
     """fal's price list, as it was afterwards."""
@@ -158,7 +182,8 @@ async def test_finance_sees_what_last_months_jobs_would_have_cost(working: Gatew
 
 async def test_no_simulation_is_guessed(working: Gateway) -> None:
     for change, pointer in (
-        ({"days": 0}, "/days"), ({"days": 367}, "/days"), ({"days": "x"}, "/days"), ({"nonsense": 1}, "/nonsense"),
+        ({"days": 0}, "/days"), ({"days": 367}, "/days"), ({"days": "x"}, "/days"), ({"days": True}, "/days"),
+        ({"days": "30"}, "/days"), ({"nonsense": 1}, "/nonsense"),
         ({"endpoint": "x"}, "/endpoint"), ({"when": {"tags": 1}}, "/when/tags"), ({"base_usd": 1.5}, "/base_usd"),
         ({"starts_at": "9999-12-31T00:00:00Z"}, "/starts_at"),
     ):  # fmt: skip

@@ -126,6 +126,22 @@ async def test_each_scope_is_told_to_the_team_that_it_concerns(stage: Stage) -> 
     assert len(told) == len(expected)
 
 
+async def test_of_a_window_of_the_organizations_every_team_hears_however_many_there_are(stage: Stage) -> None:
+    for window in ("week", "month"):
+        await stage.hand.gateway.set_quota("1.40", window=window)
+    await stage.hand.sql(
+        "INSERT INTO teams (id, name, created_at, alert_url, alert_shape, alert_user_id)"
+        " SELECT gen_random_uuid(), 'of many ' || n, now(), 'https://hooks.example.com/x', 'slack', u.id"
+        " FROM generate_series(1, 250) n, users u WHERE u.id = $1",
+        stage.lead.user_id[5:],
+    )
+    await stage.buy()
+    assert await stage.hand.rooms.alerts.tell() == 500
+    heard = await stage.hand.sql("SELECT count(*) AS n, count(DISTINCT team_id) AS teams FROM deliveries")
+    assert heard == [{"n": 500, "teams": 250}]
+    assert await stage.hand.rooms.alerts.tell() == 0
+
+
 async def test_slack_reads_one_sentence_in_which_no_name_can_call_anybody(stage: Stage) -> None:
     team = await stage.hand.gateway.admin("PATCH", f"/v1/teams/{stage.lead.team_id}", name="<!channel> & Co")
     await stage.hand.gateway.set_quota("2.80", scope="team", scope_id=team["id"])
@@ -220,6 +236,7 @@ async def test_shares_are_up_to_five_whole_numbers_without_a_repeat(stage: Stage
     for percents in ([0], [101], [50, 50], [1, 2, 3, 4, 5, 6], ["50"], [1.5], None, "50", [True]):
         answer = await client.patch(f"/v1/quotas/{quota}", json={"alert_percents": percents}, headers=ADMIN)
         assert answer.status_code == 422, percents
+        assert "validation" not in answer.json()["errors"][0]["detail"]
     assert (await client.patch(f"/v1/quotas/{quota}", json={}, headers=ADMIN)).status_code == 422
     assert (await stage.hand.gateway.admin("PATCH", f"/v1/quotas/{quota}", maximum=6))["alert_percents"] == [7, 100]
     off = await stage.hand.gateway.admin("PATCH", f"/v1/quotas/{quota}", alert_percents=[])

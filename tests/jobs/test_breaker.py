@@ -1,15 +1,16 @@
 """The breaker: what leaves for fal within an hour stays below its limits, whoever sends it; the rest waits in order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
-from app.db import Database
+from app.db import Database, Plain
 from app.fal import NotSent
-from app.jobs.at_fal.breaker import Limits
+from app.jobs.at_fal.breaker import Breaker, Limits
 from app.jobs.at_fal.claims import claim_queued
 from app.wiring import utc_now
 from tests.conftest import settings_for
@@ -83,6 +84,31 @@ async def test_a_user_at_its_limit_holds_up_nobody_else_however_much_it_has_wait
 
 
 @pytest.mark.parametrize("limit", ["breaker_usd_per_hour", "breaker_user_usd_per_hour"])
+async def test_of_what_is_held_back_for_an_hour_only_the_next_is_looked_at_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    looked_at: list[int] = []
+    read_quotes = Breaker.read_quotes
+
+    async def watched(breaker: Breaker, plain: Plain, waiting: Sequence[UUID]) -> None:
+        looked_at.append(len(waiting))
+        await read_quotes(breaker, plain, waiting)
+
+    monkeypatch.setattr(Breaker, "read_quotes", watched)
+    async with breaking(database_url, **{limit: "4.00"}) as hand:
+        jobs = await ask(hand, hand.person, 20)
+        await hand.send()
+        assert await in_flight(hand) == jobs[:2]
+        await hand.send()
+        await hand.sql("UPDATE jobs SET quoted_usd = 2 WHERE id = ANY($1)", [job_id[4:] for job_id in jobs[:2]])
+        await hand.send()
+        assert await in_flight(hand) == jobs[:2]
+        assert await figures(hand) == ((1, 0) if limit == "breaker_usd_per_hour" else (0, 1))
+        await hand.sql("UPDATE jobs SET quoted_usd = 1.40")
+    assert looked_at == [20, 18, 1]
+
+
+@pytest.mark.parametrize("limit", ["breaker_usd_per_hour", "breaker_user_usd_per_hour"])
 async def test_a_job_dearer_than_the_limit_goes_alone(database_url: str, limit: str) -> None:
     async with breaking(database_url, **{limit: "1.50"}) as hand:
         cheap = await hand.submit()
@@ -122,9 +148,14 @@ async def test_what_never_left_does_not_count(database_url: str) -> None:
         await hand.rooms.upstream.look()
         await hand.send()
         assert await in_flight(hand) == [job_id]
-        await hand.submit()
+        later = await hand.submit()
         await hand.send()
         assert await in_flight(hand) == [job_id]
+        # there was evidence that fal never had it (`evidence`)
+        await hand.sql("UPDATE attempts SET outcome = 'absent' WHERE outcome = 'accepted'")
+        await hand.send()
+        assert await in_flight(hand) == [job_id, later]
+        await hand.sql("UPDATE attempts SET outcome = 'accepted' WHERE outcome = 'absent'")
 
 
 async def test_the_breaker_and_fals_slots_hold_together(database_url: str) -> None:
@@ -133,6 +164,19 @@ async def test_the_breaker_and_fals_slots_hold_together(database_url: str) -> No
         await hand.send()
         assert await in_flight(hand) == jobs[:1]
         assert await figures(hand) == (0, 0)
+
+
+async def test_a_user_who_waits_for_a_slot_is_not_told_of_as_paused(database_url: str) -> None:
+    async with breaking(database_url, breaker_user_usd_per_hour="2.80", fal_concurrency="3") as hand:
+        jobs = await ask(hand, hand.person, 4)
+        others = [(await ask(hand, await hand.gateway.make_person(), 1))[0] for _ in range(2)]
+        await hand.send()
+        assert await in_flight(hand) == sorted([jobs[0], *others])
+        assert await figures(hand) == (0, 0)
+        await hand.sql("UPDATE jobs SET status = 'unconfirmed' WHERE status = 'submitted'")  # which takes no slot
+        await hand.send()
+        assert await in_flight(hand) == jobs[1:2]
+        assert await figures(hand) == (0, 1)
 
 
 async def test_replicas_that_claim_at_once_stay_below_the_limits_together(

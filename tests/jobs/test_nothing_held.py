@@ -42,7 +42,7 @@ def test_every_call_outside_is_walked_below() -> None:
         ("lost.py", "request"),
         ("gone.py", "request"),
         ("balance.py", "balance"),
-        ("price_check.py", "prices"),
+        ("check.py", "prices"),
         ("fal_copies.py", "erase_payloads"),
         ("reading.py", "bill_page"),
         ("sender.py", "send"),

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from app.accounts.callers import COMMAND_LINE
 from app.jobs.ends.adjust_by_hand import AdjustmentBody, create_adjustment
-from app.ledger.month_shapes import Closing, Month, Reopening
-from app.ledger.month_sums import SQL_GIVEN, sql_summed
-from app.ledger.months import bounds_of, close_month, reopen_month
+from app.ledger.months.closing import bounds_of, close_month, reopen_month
+from app.ledger.months.shapes import Closing, Month, Reopening
+from app.ledger.months.sums import SQL_GIVEN, sql_summed
 from app.ledger.spend import SUMS
 
 from .house import House

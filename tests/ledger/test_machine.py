@@ -31,7 +31,7 @@ from app.jobs.ends.cancel import JobEnded, cancel_job
 from app.jobs.ends.overdue import end_overdue
 from app.jobs.ends.resolve import JobNotUnconfirmed, Resolution, resolve_job
 from app.ledger.holds import QuotaExceeded, TooManyInFlight, TooManyJobs
-from app.ledger.months import LaterMonthClosed, MonthClosed, MonthEmpty, MonthNotOver
+from app.ledger.months.closing import LaterMonthClosed, MonthClosed, MonthEmpty, MonthNotOver
 from app.ledger.quotas import Holder, applying_to, find_applying
 from app.ledger.settles import Extra
 from app.ledger.usage import read_usage

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app.jobs.ends.adjust import JobNotEnded
-from app.ledger.month_shapes import Closing, Month
-from app.ledger.month_sums import sql_told
-from app.ledger.months import LaterMonthClosed, MonthClosed, MonthEmpty, MonthNotClosed, MonthNotOver, bounds_of
+from app.ledger.months.closing import LaterMonthClosed, MonthClosed, MonthEmpty, MonthNotClosed, MonthNotOver, bounds_of
+from app.ledger.months.shapes import Closing, Month
+from app.ledger.months.sums import sql_told
 from app.ledger.spend import SUMS
 from app.ledger.windows import local_date, next_month
 from app.problems import InvalidInput

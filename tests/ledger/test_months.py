@@ -8,9 +8,16 @@ from uuid import UUID
 import pytest
 
 from app.jobs.ends.adjust import JobNotEnded
-from app.ledger.month_shapes import show_month
-from app.ledger.month_sums import sql_told
-from app.ledger.months import LaterMonthClosed, MonthClosed, MonthEmpty, MonthNotClosed, MonthNotOver, SumsDisagree
+from app.ledger.months.closing import (
+    LaterMonthClosed,
+    MonthClosed,
+    MonthEmpty,
+    MonthNotClosed,
+    MonthNotOver,
+    SumsDisagree,
+)
+from app.ledger.months.shapes import show_month
+from app.ledger.months.sums import sql_told
 from app.ledger.spend import rebuild_spend
 from app.problems import InvalidInput
 from app.settings import Settings

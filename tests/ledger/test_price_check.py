@@ -14,9 +14,9 @@ from app.catalogue.prices import Price
 from app.catalogue.registry import load_catalogue
 from app.fal import Platform, Trouble, UnitPrice, UnitPrices
 from app.ids import new_id
-from app.ledger.price_book import create_price, find_prices
-from app.ledger.price_check import PricesAway, check_prices, compare
-from app.ledger.shapes import PriceBody
+from app.ledger.prices.book import create_price, find_prices
+from app.ledger.prices.check import PricesAway, check_prices, compare
+from app.ledger.prices.shapes import PriceBody
 
 from .house import House
 

@@ -61,6 +61,22 @@ async def test_ends_of_the_previous_release_are_told_by_their_jobs(house: House)
     assert await house.audit() == []
 
 
+async def test_what_the_previous_release_booked_is_in_the_sums_once_they_are_written_anew(house: House) -> None:
+    """It raised dollars and seconds by day alone, and wrote no `job_status`."""
+    await some_history(house)
+    right = await sums(house)
+    async with house.db.begin_plain() as plain:
+        await plain.execute(
+            "SET LOCAL session_replication_role = replica; UPDATE entries SET job_status = NULL;"
+            "UPDATE spend_daily SET jobs = 0, succeeded = 0, failed = 0, canceled = 0;"
+            "UPDATE spend_monthly SET charged_usd = 0, seconds = 0, jobs = 0, succeeded = 0, failed = 0, canceled = 0"
+        )
+    assert {each.what.partition(" ")[0] for each in await house.audit()} == {"spend_daily", "spend_monthly"}
+    await rebuild_spend(house.db, zone=house.wiring.settings.zone)
+    assert await sums(house) == right
+    assert await house.audit() == []
+
+
 async def test_without_entries_there_is_nothing_to_sum(house: House) -> None:
     await rebuild_spend(house.db, zone=house.wiring.settings.zone)
     assert await sums(house) == ([], [])

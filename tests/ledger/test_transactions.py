@@ -61,7 +61,7 @@ def test_a_word_about_commits_is_none() -> None:
 
 
 MONEY = [
-    *(ROOT / "app/ledger").glob("*.py"),
+    *(ROOT / "app/ledger").rglob("*.py"),
     ROOT / "app/catalogue/prices.py",
     ROOT / "app/money.py",
     *(ROOT / "app/jobs/submits" / f"{name}.py" for name in ("accept", "estimate", "quotes", "submit")),

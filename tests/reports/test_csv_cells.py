@@ -3,15 +3,16 @@
 import csv
 import io
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.db import Database
 from app.reports.csv import safe_cell
-from app.reports.csv_sql import sql_line, sql_text_cell
+from app.reports.lines.cells import sql_line, sql_text_cell
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-NASTY = st.text(st.sampled_from(list("=+-@\t\r\n \"',;a\u00a0\u200b\uff1dé🙂")), max_size=8)
+NASTY = st.text(st.sampled_from(list("=+-@\t\r\n \"',;a\u0001\u00a0\u200b\u202e\ufeff\uff1d\uff20é🙂")), max_size=8)
 CELLS = st.lists(st.one_of(st.none(), NASTY, TEXTS), min_size=3, max_size=3)
 
 
@@ -31,6 +32,25 @@ async def test_whatever_the_text(db: Database, lines: list[list[str | None]]) ->
     python = io.StringIO(newline="")
     csv.writer(python).writerows([["" if text is None else safe_cell(text) for text in line] for line in lines])
     assert list(csv.reader(io.StringIO(python.getvalue(), newline=""), strict=True)) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1", "+1", "-1", "@SUM(A1)", "\t1", "\r1", "\n1", "  =1", "\u00a0=1", "\u200b=1", "\ufeff=1", "\u202e=1",
+        "\u3000=1", "\x01=1", "\x7f=1", "\t\n =1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)", " \uff1d1",
+    ],
+)  # fmt: skip
+async def test_nothing_that_a_spreadsheet_might_run_begins_a_cell(db: Database, text: str) -> None:
+    assert safe_cell(text) == f"'{text}"
+    async with db.plain() as plain:
+        written = await plain.fetchval(f"SELECT {sql_line([sql_text_cell('a')])} FROM (SELECT $1::text AS a) t", text)  # noqa: S608  ours
+    assert list(csv.reader(io.StringIO(written, newline=""), strict=True)) == [[f"'{text}"]]
+
+
+@pytest.mark.parametrize("text", ["a=1", "1-1", "Zoë", " a", "'=1", "🙂=1", "", "\u200ba", "x\n=1"])
+def test_what_no_spreadsheet_runs_stays_as_it_is(text: str) -> None:
+    assert safe_cell(text) == text
 
 
 async def test_a_line_may_have_more_cells_than_a_function_takes_arguments(db: Database) -> None:

@@ -18,12 +18,12 @@ from app.db import Database
 from app.ids import new_id
 from app.ledger.spend import rebuild_spend
 from app.ledger.windows import first_instant
-from app.reports import focus, pages
-from app.reports.focus import FocusAsked, by_entry
-from app.reports.groups import Groups
-from app.reports.pages import Streams, pages_by_booking
+from app.reports.lines import focus, pages
+from app.reports.lines.focus import by_entry
+from app.reports.lines.pages import Streams, pages_by_booking
 from app.reports.period import Period
-from app.reports.spend import Asked, read_spend
+from app.reports.spend.groups import Groups
+from app.reports.spend.report import Asked, read_spend
 from app.settings import wheel_zone
 from tests.reports.counter import BERLIN, Counter, lines_of, shown, total
 from tests.reports.history import CHARGED, Booked, Job, job_id_of, settled, write
@@ -295,7 +295,7 @@ async def test_the_sum_is_what_was_charged_whatever_the_history_and_the_pages(
     await rebuild_spend(db, zone=zone)
     assert period.until is not None
     asked = await by_entry(
-        db, FocusAsked(period), actor=COMMAND_LINE, until=period.until, zone=zone, account="falgate"
+        db, period, actor=COMMAND_LINE, until=period.until, zone=zone, account="falgate"
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "PAGE_LINES", page_lines)

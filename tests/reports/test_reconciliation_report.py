@@ -1,7 +1,9 @@
 """`GET /v1/reports/reconciliation`: the lists by pages and as CSV, from what is kept; and a run a day."""
 
 import asyncio
+import base64
 import csv
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, cast
@@ -15,6 +17,7 @@ from app.main import create_app
 from app.reports.fal_bill import runs
 from app.reports.fal_bill.daily import DailyReconciling
 from app.settings import Settings
+from app.web.patience import Patience
 from tests.gateway import ADMIN
 from tests.jobs.hand import rest
 from tests.ledger.house import House
@@ -91,6 +94,26 @@ async def test_lists_come_by_pages_with_the_sums_of_all(house: House, http: http
     assert (await http.get(PATH, headers={"accept": "text/csv"}, params={"list": "matched"})).text.count("\n") == 1
 
 
+async def test_its_csv_may_be_taken_as_slowly_as_one_likes(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, lasting = Patience.last, list[float]()
+
+    def watched(self: Patience, seconds: float) -> None:
+        lasting.append(seconds)
+        last(self, seconds)
+
+    monkeypatch.setattr(Patience, "last", watched)
+    answer = await http.get(PATH, params={"format": "csv"})
+    assert (answer.status_code, answer.headers["vary"]) == (200, "Accept")
+    assert answer.headers["content-disposition"] == 'attachment; filename="reconciliation.csv"'
+    assert lasting[-1] == math.inf
+
+
+def cursor(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -101,8 +124,15 @@ async def test_lists_come_by_pages_with_the_sums_of_all(house: House, http: http
         ({"list": "all"}, "list"),
         ({"limit": "0"}, "limit"),
         ({"limit": "999999999999999999999"}, "limit"),
+        ({"limit": "000000001999"}, "limit"),
+        ({"limit": "0" * 8 + "1" * 5000}, "limit"),
+        ({"limit": "\uff12"}, "limit"),
         ({"cursor": "x"}, "cursor"),
         ({"cursor": "bm90aGluZw=="}, "cursor"),
+        ({"cursor": cursor("0001-01-01T00:00:00+14:00 x")}, "cursor"),
+        ({"cursor": cursor("9999-12-31T23:59:59-14:00 x")}, "cursor"),
+        ({"cursor": cursor("2026-01-01T00:00:00 x")}, "cursor"),
+        ({"cursor": cursor("2026-01-01T00:00:00Z \0")}, "cursor"),
         ({"format": "xml"}, "format"),
         ({"group_by": "day"}, "group_by"),
     ],

@@ -316,6 +316,37 @@ async def test_the_bill_of_another_account_gives_nothing_back(house: House) -> N
     assert await charged(house, job_id) == FIVE
 
 
+@pytest.mark.parametrize("pieces", [("1.40", "-0.40"), ("1.00", "0.40")])
+async def test_a_late_part_of_a_bill_whose_beginning_was_never_read_corrects_nothing(
+    house: House, pieces: tuple[str, str]
+) -> None:
+    """Ten days after the job: what is kept of its bill is not all of it."""
+    bill, at, late = ScriptedBill(), house.clock(), house.clock() + timedelta(days=10)
+    job_id, fal_request_id = await made(house)
+    for usd, billed_at in zip(pieces, (at, late), strict=True):
+        bill.bill(fal_request_id, usd, billed_at)
+    house.clock.advance(days=20)
+    hour = timedelta(hours=1)
+    narrow = await reconciled(house, bill, adjust=True, since=late - hour, until=late + hour)
+    assert (narrow.adjusted, narrow.agrees) == (Adjusted(), False)
+    await reconciled(house, bill, adjust=True)
+    assert await charged(house, job_id) == sum(map(Decimal, pieces))
+    assert await listed(house) == {"matched": {fal_request_id}}
+    assert await house.audit() == []
+
+
+@pytest.mark.parametrize("usd", ["-0.000000001", "1000000.01", "99999999999.999999999"])
+async def test_a_bill_that_nobody_can_have_paid_is_shown_and_left_alone(house: House, usd: str) -> None:
+    quota = await house.quota("14.00")
+    bill = ScriptedBill()
+    job_id, fal_request_id = await made(house)
+    bill.bill(fal_request_id, usd, house.clock())
+    house.clock.advance(days=3)
+    assert (await reconciled(house, bill, adjust=True)).adjusted == Adjusted()
+    assert await listed(house) == {"differs": {fal_request_id}}
+    assert (await charged(house, job_id), await house.usage(quota)) == (FIVE, [(FIVE, 0)])
+
+
 async def test_a_charge_without_a_fal_request_is_shown_and_left_alone(house: House) -> None:
     bill = ScriptedBill()
     _, seen = await made(house)

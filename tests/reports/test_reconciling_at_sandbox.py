@@ -69,12 +69,14 @@ def masked(text: str) -> list[str]:
 
 
 def transcripts() -> list[list[str]]:
-    """What README.md shows of the command, one after the other."""
-    shown = (ROOT / "README.md").read_text().split("<!-- reconciling: ")[1].split("<!-- /reconciling -->")[0]
+    """What docs/accounting.md shows of the command, one after the other."""
+    shown = (
+        (ROOT / "docs" / "accounting.md").read_text().split("<!-- reconciling: ")[1].split("<!-- /reconciling -->")[0]
+    )
     return [masked(part) for part in re.findall(r"```text\n(.*?)```", shown, re.DOTALL)]
 
 
-async def test_the_four_lists_of_a_sandbox_run_are_those_of_the_readme(
+async def test_the_four_lists_of_a_sandbox_run_are_those_of_the_docs(
     database_url: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     settings = settings_for(database_url, poll_seconds="0.2", **urls(sandbox))

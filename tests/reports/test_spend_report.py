@@ -12,10 +12,11 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from app.accounts.callers import ADMIN_KEY, COMMAND_LINE, Actor
 from app.ids import show
 from app.ledger.spend import rebuild_spend
-from app.reports import spend
-from app.reports.desks import Desks
+from app.reports import limits
+from app.reports.desks import Desks, desks_within
 from app.settings import wheel_zone
 from tests.accounts.office import ADMIN_SECRET, START, Office, Somebody
 from tests.reports.history import Booked, Job, Maker, settled, write
@@ -251,7 +252,7 @@ async def test_answers_are_as_openapi_has_them(office: Office) -> None:
 
 
 async def test_more_lines_than_an_answer_takes_are_refused(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spend, "MOST_LINES", 2)
+    monkeypatch.setattr(limits, "MOST_LINES", 2)
     await fill(office, *(settled(by(who), TODAY, "1.00") for who in (office.member, office.lead)))
     assert len(await lines(office, "group_by=user")) == 2
     await fill(office, *(settled(by(who), TODAY, "1.00") for who in (office.member, office.lead, office.admin)))
@@ -262,7 +263,7 @@ async def test_more_lines_than_an_answer_takes_are_refused(office: Office, monke
 
 
 async def test_a_report_that_takes_too_long_is_refused(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spend, "_SESSION", "SET LOCAL statement_timeout = '100ms'")
+    monkeypatch.setattr(limits, "_SESSION", "SET LOCAL statement_timeout = '100ms'")
     async with office.db.begin_plain() as plain:
         await plain.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
         answer = await ask(office)
@@ -270,23 +271,40 @@ async def test_a_report_that_takes_too_long_is_refused(office: Office, monkeypat
     assert (await ask(office)).status_code == 200
 
 
+@pytest.mark.parametrize(("connections", "desks"), [(3, 1), (4, 2), (500, 2)])
+def test_of_the_smallest_pool_too_one_connection_is_left_beside_reports_and_streams(
+    connections: int, desks: int
+) -> None:
+    assert desks_within(connections) == desks
+
+
 async def test_reports_wait_for_a_desk_and_never_take_all_connections(office: Office) -> None:
     desks = Desks(2, patience_seconds=0.05)
     office.app.state.desks = desks
-    async with desks.taken(), desks.taken():
+    async with desks.taken(COMMAND_LINE), desks.taken(Actor(name="another", role="admin")):
         answer = await ask(office)
         assert (answer.status_code, answer.json()["code"]) == (503, "too-many-reports")
         assert int(answer.headers["retry-after"]) > 0
     assert (await ask(office)).status_code == 200
     patient = office.app.state.desks = Desks(1)
-    async with patient.taken():
+    async with patient.taken(COMMAND_LINE):
         waiting = asyncio.create_task(ask(office))
         await asyncio.sleep(0)
     assert (await waiting).status_code == 200
 
 
+async def test_who_has_its_share_of_desks_waits_while_others_go_on(office: Office) -> None:
+    desks = office.app.state.desks = Desks(3, of_one=2, patience_seconds=0.05)
+    async with desks.taken(ADMIN_KEY), desks.taken(ADMIN_KEY):
+        answer = await ask(office)
+        assert (answer.status_code, answer.json()["code"]) == (503, "too-many-reports")
+        assert (await ask(office, who=office.member)).status_code == 200
+    assert (await ask(office)).status_code == 200
+    assert not desks._theirs, "nothing is kept of who is gone"
+
+
 async def test_a_report_writes_nothing(office: Office) -> None:
     await fill(office, settled(by(office.member), TODAY, "1.40"))
-    assert "SET TRANSACTION READ ONLY" in spend._SESSION
+    assert "SET TRANSACTION READ ONLY" in limits._SESSION
     before = await lines(office, "group_by=day")
     assert await lines(office, "group_by=day") == before

@@ -14,11 +14,10 @@ import pytest_asyncio
 
 from app.accounts.callers import COMMAND_LINE
 from app.db import Database, Plain
-from app.reports import focus, job_lines, pages
 from app.reports.desks import Desks
-from app.reports.focus import FocusAsked
-from app.reports.job_lines import JobsAsked
-from app.reports.pages import Streams
+from app.reports.lines import focus, jobs, pages
+from app.reports.lines.jobs import JobsAsked
+from app.reports.lines.pages import Streams
 from app.reports.period import Period
 from tests.http.world import refusal
 from tests.reports.counter import BERLIN, Counter, lines_of
@@ -103,18 +102,31 @@ async def test_nobody_reads_on_for_a_caller_that_has_hung_up(
     assert asked == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "member"}])
+async def test_whose_key_does_not_open_it_any_more_gets_no_further_page(
+    pressed: Counter, path: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finance = await pressed.gateway.make_person("finance")
+
+    async def changes() -> None:
+        await pressed.gateway.admin("PATCH", f"/v1/users/{finance.user_id}", **change)
+
+    interrupt(monkeypatch, 3, changes)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await pressed.gateway.client.get(f"/v1/reports/{path}", headers=finance.headers)
+
+
 async def test_no_connection_is_held_between_pages(pressed: Counter) -> None:
     db = pressed.gateway.wiring.db
     period = Period(MAY, NOW)
     asked = JobsAsked(period)
-    by_created = job_lines.by_created(asked, actor=COMMAND_LINE, until=NOW, last=NOW, zone=BERLIN)
-    by_charged = job_lines.by_charged(asked, actor=COMMAND_LINE, until=NOW, zone=BERLIN)
-    by_entry = await focus.by_entry(
-        db, FocusAsked(period), actor=COMMAND_LINE, until=NOW, zone=BERLIN, account="falgate"
-    )
+    by_created = jobs.by_created(asked, actor=COMMAND_LINE, until=NOW, last=NOW, zone=BERLIN)
+    by_charged = jobs.by_charged(asked, actor=COMMAND_LINE, until=NOW, zone=BERLIN)
+    by_entry = await focus.by_entry(db, period, actor=COMMAND_LINE, until=NOW, zone=BERLIN, account="falgate")
     for found in (
-        pages.pages_by_job(db, Streams(), by_created, header=job_lines.HEADER),
-        pages.pages_by_booking(db, Streams(), by_charged, header=job_lines.HEADER),
+        pages.pages_by_job(db, Streams(), by_created, header=jobs.HEADER),
+        pages.pages_by_booking(db, Streams(), by_charged, header=jobs.HEADER),
         pages.pages_by_booking(db, Streams(), by_entry, header=focus.HEADER),
     ):
         told = b""
@@ -137,7 +149,7 @@ async def test_many_streams_read_one_after_the_other(pressed: Counter) -> None:
             at_once -= 1
 
     streams, asked = Streams(), JobsAsked(Period(MAY, NOW))
-    by_created = job_lines.by_created(asked, actor=COMMAND_LINE, until=NOW, last=NOW, zone=BERLIN)
+    by_created = jobs.by_created(asked, actor=COMMAND_LINE, until=NOW, last=NOW, zone=BERLIN)
     watching = cast("Database", SimpleNamespace(plain=watched))
 
     async def read() -> int:

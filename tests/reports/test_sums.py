@@ -15,9 +15,9 @@ from app.accounts.callers import COMMAND_LINE
 from app.db import Database
 from app.ledger.settles import Extra
 from app.ledger.spend import rebuild_spend
-from app.reports.groups import Groups
 from app.reports.period import Period
-from app.reports.spend import Asked, Line, read_spend
+from app.reports.spend.groups import Groups
+from app.reports.spend.report import Asked, Line, read_spend
 from app.settings import wheel_zone
 from tests.conftest import settings_for
 from tests.ledger.house import Clock, House

@@ -29,7 +29,7 @@ OPEN_FOR: Final = "interval '1 minute'"
 _SPENT: Final = """
 SELECT j.user_id, sum(j.quoted_usd) AS usd FROM attempts a JOIN jobs j ON j.id = a.job_id
 WHERE a.sent_at > now() - interval '1 hour'
-  AND (a.outcome IS NULL OR a.outcome NOT IN ('not_sent', 'refused', 'refused_us'))
+  AND (a.outcome IS NULL OR a.outcome NOT IN ('not_sent', 'refused', 'refused_us', 'absent'))
 GROUP BY j.user_id
 """
 _QUOTES: Final = "SELECT id, quoted_usd FROM jobs WHERE id = ANY($1)"
@@ -62,32 +62,55 @@ def limits_of(settings: Settings) -> Limits | None:
 class Breaker:
     """What may go in one claim: first of each user's jobs, then of all that were picked of those."""
 
-    def __init__(self, limits: Limits, spent: Mapping[UUID, Decimal], quotes: Mapping[UUID, Decimal]) -> None:
+    def __init__(self, limits: Limits, spent: Mapping[UUID, Decimal]) -> None:
         self._limits = limits
-        self._quotes = quotes
+        self._quotes: Mapping[UUID, Decimal] = {}
         self._of_user = defaultdict[UUID, Decimal](lambda: ZERO, spent)
         self._of_all = sum(spent.values(), ZERO)
+        self._last_of: dict[UUID, UUID | None] = {}
         self.paused: set[UUID] = set()
         self.is_open = False
 
+    @property
+    def is_spent_up(self) -> bool:
+        """Whether what is left for all is nothing."""
+        return self._limits.usd is not None and self._of_all >= self._limits.usd
+
+    @property
+    def spent_up(self) -> list[UUID]:
+        """The users who have nothing left: of theirs it is enough to look at the next."""
+        limit = self._limits.user_usd
+        return [] if limit is None else [user_id for user_id, usd in self._of_user.items() if usd >= limit]
+
+    async def read_quotes(self, plain: Plain, waiting: Sequence[UUID]) -> None:
+        """What these jobs cost; before `of_user` and `of_all` are asked about them."""
+        rows: list[Any] = await plain.fetch(_QUOTES, waiting)
+        self._quotes = {row["id"]: row["quoted_usd"] for row in rows}
+
     def of_user(self, user_id: UUID, waiting: Sequence[UUID]) -> Sequence[UUID]:
         """The first of a user's jobs, as far as they fit; a user with jobs in two teams has one limit."""
-        if user_id in self.paused:
+        if user_id in self._last_of:
             return ()
         for place, job_id in enumerate(waiting):
             if not _fits(self._of_user[user_id], self._quotes[job_id], self._limits.user_usd):
-                self.paused.add(user_id)
+                self._last_of[user_id] = waiting[place - 1] if place else None
                 return waiting[:place]
             self._of_user[user_id] += self._quotes[job_id]
         return waiting
 
     def of_all(self, picked: Sequence[UUID]) -> Sequence[UUID]:
-        """The first of those whose turn it is, as far as they fit."""
+        """The first of those whose turn it is, as far as they fit.
+
+        Paused is a user whose last job that fits is among them: whose others wait for a slot is not.
+        """
         for place, job_id in enumerate(picked):
             if not _fits(self._of_all, self._quotes[job_id], self._limits.usd):
                 self.is_open = True
-                return picked[:place]
+                picked = picked[:place]
+                break
             self._of_all += self._quotes[job_id]
+        going = {None, *picked}
+        self.paused = {user_id for user_id, last in self._last_of.items() if last in going}
         return picked
 
     async def note(self, plain: Plain) -> None:
@@ -108,15 +131,10 @@ class Breaker:
             )
 
 
-async def read_breaker(plain: Plain, limits: Limits, waiting: Sequence[UUID]) -> Breaker:
-    """The breaker as it stands for these jobs. RELEASE_LOCK must be held, by a statement before this one."""
+async def read_breaker(plain: Plain, limits: Limits) -> Breaker:
+    """The breaker as it stands. RELEASE_LOCK must be held, by a statement before this one."""
     spent: list[Any] = await plain.fetch(_SPENT)
-    quotes: list[Any] = await plain.fetch(_QUOTES, waiting)
-    return Breaker(
-        limits,
-        {row["user_id"]: row["usd"] for row in spent},
-        {row["id"]: row["quoted_usd"] for row in quotes},
-    )
+    return Breaker(limits, {row["user_id"]: row["usd"] for row in spent})
 
 
 def _fits(spent: Decimal, usd: Decimal, limit: Decimal | None) -> bool:

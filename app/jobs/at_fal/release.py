@@ -52,6 +52,8 @@ def sql_lines(condition: str = "true") -> str:
         ORDER BY j.team_id, j.user_id LIMIT 1) n"""  # noqa: S608  ours
 
 
+# `$1` and `$2`: so many at most, and so many slots in all. `$3`, `$4`: of every line, or of these users', only the next
+# job is looked at, since it will have to wait: what a breaker holds back for an hour is not read again and again.
 _LINES: Final = f"""
 WITH RECURSIVE flying AS MATERIALIZED (
     SELECT team_id, user_id, count(*)::int AS n FROM jobs WHERE {IN_FLIGHT} GROUP BY team_id, user_id
@@ -68,7 +70,7 @@ SELECT team_id, user_id, 0, {_sql_turn("l.team_id")}, {_sql_turn("l.user_id")}, 
     SELECT j.id FROM jobs j
     WHERE j.status = 'queued' AND j.team_id = l.team_id AND j.user_id = l.user_id AND j.next_check_at <= now()
       AND j.key_id <> ALL (f.ids)
-    ORDER BY j.id LIMIT (SELECT slots FROM room))
+    ORDER BY j.id LIMIT CASE WHEN $3 OR l.user_id = ANY($4) THEN 1 ELSE (SELECT slots FROM room) END)
 FROM line l, frozen f WHERE NOT ARRAY[l.team_id, l.user_id] && f.ids
 """  # noqa: S608  ours
 
@@ -104,11 +106,13 @@ async def choose(plain: Plain, most: int, *, concurrency: int | None, limits: Li
     RELEASE_LOCK must be held.
     """
     slots_in_all = _ENDLESS if concurrency is None else concurrency
-    lines = [Line(**row) for row in await plain.fetch(_LINES, most, slots_in_all)]
+    breaker = None if limits is None else await read_breaker(plain, limits)
+    spent_up = (breaker.is_spent_up, breaker.spent_up) if breaker else (False, [])
+    lines = [Line(**row) for row in await plain.fetch(_LINES, most, slots_in_all, *spent_up)]
     slots = min(most, slots_in_all - sum(line.in_flight for line in lines))
-    if limits is None:
+    if breaker is None:
         return pick(lines, slots)
-    breaker = await read_breaker(plain, limits, [job_id for line in lines for job_id in line.waiting])
+    await breaker.read_quotes(plain, [job_id for line in lines for job_id in line.waiting])
     fitting = [replace(line, waiting=breaker.of_user(line.user_id, line.waiting)) for line in lines]
     chosen = breaker.of_all(pick(fitting, slots))
     await breaker.note(plain)

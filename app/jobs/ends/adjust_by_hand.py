@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,8 +18,9 @@ from app.ids import new_id, show
 from app.jobs.ends.adjust import Adjustment, EndedJob, adjust_job, lock_ended_job
 from app.jobs.rooms import Rooms
 from app.jobs.submits.quotes import IdempotencyKeyReused
-from app.ledger.month_shapes import MonthText
-from app.ledger.months import bounds_of, require_open
+from app.ledger.entries import SQL_CHARGES
+from app.ledger.months.closing import bounds_of, require_open
+from app.ledger.months.shapes import MonthText
 from app.ledger.shapes import Entry
 from app.ledger.windows import local_date
 from app.money import ZERO, Amount, decimal_text
@@ -30,11 +32,11 @@ _ENTRY: Final = """
 SELECT id, job_id, kind, amount_usd, seconds, price_id, fal_units, resolves_id, note, by, booked_at AS created_at
 FROM entries WHERE job_id = $1 AND kind = 'adjustment' AND source = $2
 """
-_CHARGED: Final = """
-SELECT max(booked_at) FILTER (WHERE resolves_id IS NOT NULL) AS ended_at,
-       coalesce(sum(seconds) FILTER (WHERE kind NOT IN ('hold', 'void')), 0) AS seconds
-FROM entries WHERE job_id = $1
-"""
+_CHARGED: Final = f"""
+SELECT max(e.booked_at) FILTER (WHERE e.resolves_id IS NOT NULL) AS ended_at,
+       coalesce(sum(e.seconds) FILTER (WHERE {SQL_CHARGES}), 0) AS seconds
+FROM entries e WHERE e.job_id = $1
+"""  # noqa: S608  ours
 
 
 def _sane(amount: Decimal) -> Decimal:
@@ -76,7 +78,7 @@ async def create_adjustment(
     InvalidInput where less than nothing would be charged, or in a month before the job's own.
     """
     now, zone = rooms.wiring.clock(), rooms.wiring.settings.zone
-    source = f"hand:{new_id(now).hex}" if idempotency_key is None else f"key:{idempotency_key}"
+    source = f"hand:{new_id(now).hex}" if idempotency_key is None else _keyed(idempotency_key, actor)
     async with rooms.wiring.db.begin() as tx:
         plain = await plain_of(tx)
         job = await lock_ended_job(plain, job_id)
@@ -90,6 +92,12 @@ async def create_adjustment(
         await _log(tx, actor, job, entry, now=now)
     rooms.hub.announce([job_id])
     return Made(entry, is_repeated=False)
+
+
+def _keyed(idempotency_key: str, actor: Actor) -> str:
+    """A key belongs to whoever sends it; whose job it is sees this source, but not the key."""
+    owner = actor.name if actor.caller is None else actor.caller.user_id.hex
+    return f"key:{sha256(f'{owner} {idempotency_key}'.encode()).hexdigest()}"
 
 
 def _repeated(row: Any, body: AdjustmentBody, zone: ZoneInfo) -> Entry:

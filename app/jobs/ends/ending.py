@@ -13,6 +13,7 @@ from app.ids import show
 from app.jobs.ends.fal_webhook import FAL_JSON
 from app.jobs.group import Group
 from app.jobs.reads.wire import JOB_JSON
+from app.ledger.entries import SQL_CHARGES
 from app.ledger.locks import keep_quotas_still
 from app.ledger.settles import Charge, Held, lock_windows, resolve_holds
 from app.outputs.rows import keep_outputs
@@ -77,12 +78,12 @@ WHERE j.id = e.id AND j.finished_at IS NULL AND j.status = ANY (string_to_array(
 RETURNING {HELD_COLUMNS}, j.webhook_url
 """  # noqa: S608  ours
 # Read after the entries are written, so that what was booked beside the hold before the end is in it.
-_CHARGED: Final = """
+_CHARGED: Final = f"""
 UPDATE jobs j SET charged_usd = s.usd FROM (
-    SELECT job_id, sum(amount_usd) AS usd FROM entries
-    WHERE job_id = ANY($1) AND kind IN ('settle', 'overage', 'adjustment') GROUP BY job_id
+    SELECT e.job_id, sum(e.amount_usd) AS usd FROM entries e
+    WHERE e.job_id = ANY($1) AND {SQL_CHARGES} GROUP BY e.job_id
 ) s WHERE j.id = s.job_id
-"""
+"""  # noqa: S608  ours
 _TELL: Final = sql_store_deliveries(JOB_JSON, fal_json=FAL_JSON)
 _FORGET: Final = """
 WITH input AS (DELETE FROM payloads WHERE job_id = ANY($1)) DELETE FROM fal_webhooks WHERE job_id = ANY($1)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from app.ids import sql_show
+
 OWN_ENDS: Final[Mapping[str, tuple[int, str]]] = {
     "canceled": (499, "client_cancelled"),
     "queue-timeout": (504, "request_timeout"),
@@ -23,7 +25,7 @@ _TYPE: Final = f"{_own(1)} ELSE coalesce(j.error -> 'fal' ->> 'type', 'internal_
 # What fal's own reply said is replayed; else (an end of our own) it is an error of the platform's.
 _PAYLOAD: Final = f"""CASE WHEN j.fal_reply #> '{{body,detail}}' IS NOT NULL THEN j.fal_reply -> 'body'
     ELSE json_build_object('detail', j.error ->> 'detail', 'error_type', {_TYPE}) END"""
-_ID: Final = "'job_' || encode(uuid_send(j.id), 'hex')"
+_ID: Final = sql_show("job", "j.id")
 _NAMED: Final = f"'request_id', {_ID}, 'gateway_request_id', {_ID}"
 
 FAL_JSON: Final = f"""(CASE WHEN j.status = 'succeeded'

@@ -6,18 +6,14 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.db import sql_moment
-from app.ids import JobId, KeyId, PriceId, TeamId, UserId
+from app.ids import JobId, KeyId, PriceId, TeamId, UserId, sql_show
 from app.money import Amount, sql_decimal_text
-
-
-def _id(prefix: str, column: str) -> str:
-    return f"'{prefix}_' || encode(uuid_send(j.{column}), 'hex')"
 
 
 def job_json(input_sql: str = "j.input") -> str:
     """The SQL that writes the row `j` of `jobs` as a Job, in JSON text. `input_sql` can hide the input."""
     members = {
-        "id": _id("job", "id"),
+        "id": sql_show("job", "j.id"),
         "status": "j.status",
         "model": "j.model",
         "endpoint": "j.endpoint",
@@ -30,13 +26,13 @@ def job_json(input_sql: str = "j.input") -> str:
         "quoted_usd": sql_decimal_text("j.quoted_usd"),
         "held_usd": sql_decimal_text("j.held_usd"),
         "charged_usd": sql_decimal_text("j.charged_usd"),
-        "price_id": _id("price", "price_id"),
+        "price_id": sql_show("price", "j.price_id"),
         "queue_position": "j.queue_position",
         "estimated_start_at": sql_moment("j.estimated_start_at"),
         "fal_request_id": "j.fal_request_id",
-        "user_id": _id("user", "user_id"),
-        "team_id": _id("team", "team_id"),
-        "key_id": _id("key", "key_id"),
+        "user_id": sql_show("user", "j.user_id"),
+        "team_id": sql_show("team", "j.team_id"),
+        "key_id": sql_show("key", "j.key_id"),
         "version": "j.version",
         "cancel_requested_at": sql_moment("j.cancel_requested_at"),
         "created_at": sql_moment("j.created_at"),

@@ -15,7 +15,8 @@ adjustments booked since. Adjusting is only done when asked for, exactly once, a
 not ours, or what somebody adjusted by hand.
 
 Where things are
-- `reading` (from fal), `keeping` (into the database), `lists` (the comparison), `adjusting` (what is booked of it)
+- `reading` (from fal), `keeping` (into the database), `lists` (the comparison, by the
+  statement in `sql`), `adjusting` (what is booked of it)
 - `run` puts them together; `runs` remembers when; `daily` is the gateway's own, a day
 - over HTTP: `routes`, `shapes`
 """

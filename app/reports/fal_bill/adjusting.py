@@ -13,7 +13,8 @@ from app.db import Database, Tx, plain_of
 from app.ids import show
 from app.jobs.ends.adjust import Adjustment, adjust_job, lock_ended_job
 from app.money import ZERO, decimal_text
-from app.reports.fal_bill.lists import BY_BILL, Adjustable, Correction, read_adjustable, read_corrections
+from app.reports.fal_bill.lists import Adjustable, Correction, read_adjustable, read_corrections
+from app.reports.fal_bill.sql import BY_BILL
 
 ACTION: Final = "job.adjusted"
 

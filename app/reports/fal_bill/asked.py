@@ -2,21 +2,24 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from app.problems import InvalidInput, cut
+from app.problems import InvalidInput
 from app.reports.fal_bill.lists import LISTS, Line
 from app.reports.fal_bill.runs import USUAL_PERIOD
+from app.reports.parameters import read_parameters
 from app.reports.period import Faults, read_period
 
 _PARAMETERS: Final = ("since", "until", "list", "limit", "cursor", "format")
 _USUALLY: Final = 20
 _MOST: Final = 100
 _LONGEST_CURSOR: Final = 1000
+_LIMIT: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,7 @@ def read_asked(query: Sequence[tuple[str, str]], *, now: datetime, zone: ZoneInf
 
     Raises InvalidInput with all faults at once: those that were found before and what is wrong here.
     """
-    given: dict[str, str] = {}
-    for name, value in query:
-        if name not in _PARAMETERS:
-            faults.append({"parameter": cut(name), "detail": f"is not known here; known are {', '.join(_PARAMETERS)}"})
-        elif name in given:
-            faults.append({"parameter": name, "detail": "give it once"})
-        given[name] = value
+    given = read_parameters(query, _PARAMETERS, faults)
     since = given.get("since", (now - USUAL_PERIOD).isoformat())
     period = read_period(since, given.get("until"), now=now, zone=zone, faults=faults)
     listed = given.get("list")
@@ -61,7 +58,7 @@ def cursor_of(line: Line) -> str:
 def _limit(text: str | None, faults: Faults) -> int:
     if text is None:
         return _USUALLY
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST:
+    if _LIMIT.fullmatch(text) and 1 <= int(text) <= _MOST:
         return int(text)
     faults.append({"parameter": "limit", "detail": f"must be a whole number from 1 to {_MOST}"})
     return _USUALLY
@@ -72,10 +69,11 @@ def _after(text: str | None, faults: Faults) -> tuple[datetime, str] | None:
         return None
     try:
         at, _, key = base64.urlsafe_b64decode(text[:_LONGEST_CURSOR].encode()).decode().partition(" ")
-        moment = datetime.fromisoformat(at)
-    except (ValueError, binascii.Error):
+        read = datetime.fromisoformat(at)
+        moment = None if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError, binascii.Error):
         moment, key = None, ""
-    if moment is None or moment.tzinfo is None or not key or "\0" in key:
+    if moment is None or not key or "\0" in key:
         faults.append({"parameter": "cursor", "detail": "must be a next_cursor of this list"})
         return None
     return moment, key

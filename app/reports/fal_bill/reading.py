@@ -1,15 +1,14 @@
 """fal's bill of a period, read whole from its API before anything of it is kept."""
 
 import asyncio
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from io import StringIO
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, cast
 
 from app.fal import LONGEST_PERIOD, BillingEvent, BillPage, Platform, Trouble
+from app.reports.csv import written
 
 PAUSES: Final = (1.0, 3.0, 10.0)
 """Seconds between the tries of one page: 500s are normal there (FAL.md 6)."""
@@ -32,20 +31,20 @@ class Bill:
 
     def add(self, events: Sequence[BillingEvent]) -> None:
         """Some more of them."""
-        text = StringIO()
-        csv.writer(text).writerows(
-            (
-                event.fal_request_id,
-                event.billed_at.isoformat(),
-                event.endpoint,
-                event.units,
-                event.unit_price_usd,
-                event.usd,
-                event.paid_with,
+        self.file.write(
+            written(
+                (
+                    event.fal_request_id,
+                    event.billed_at.isoformat(),
+                    event.endpoint,
+                    event.units,
+                    event.unit_price_usd,
+                    event.usd,
+                    event.paid_with,
+                )
+                for event in events
             )
-            for event in events
         )
-        self.file.write(text.getvalue().encode())
         self.events += len(events)
 
 

@@ -1,32 +1,32 @@
 """`GET /v1/reports/reconciliation`: what is kept of fal's bill beside what we charged; fal is not asked."""
 
-from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from tempfile import SpooledTemporaryFile
 from typing import Annotated, Any, BinaryIO, Final, cast
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.responses import StreamingResponse
 
 from app.accounts.access import require_role
 from app.accounts.callers import Actor
 from app.http import JsonRoute
+from app.jobs.rooms import rooms_of
 from app.problems import responses
-from app.reports import csv
 from app.reports.desks import Desks
 from app.reports.fal_bill.asked import Asked, cursor_of, read_asked
-from app.reports.fal_bill.lists import Line, Lines, Sum, read_all_lines, read_lines
+from app.reports.fal_bill.lists import Lines, Sum, read_all_lines, read_lines
 from app.reports.fal_bill.shapes import (
     LIST,
-    ReconciliationLine,
     ReconciliationReport,
     ReconciliationRun,
     ReconciliationSum,
     ReconciliationSums,
+    show_line,
 )
 from app.reports.fal_bill.written import write_csv
 from app.reports.formats import wants_csv
+from app.reports.lines.pages import CsvResponse, Pages
+from app.reports.parameters import FORMAT, SINCE, UNTIL, parameter
 from app.reports.period import Faults
-from app.reports.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
@@ -35,20 +35,10 @@ _IN_MEMORY: Final = 1_000_000  # bytes; the rest is a file
 _CHUNK: Final = 65_536
 _SINCE: Final = {**SINCE, "description": "A date, which begins at its first instant in TIMEZONE, or a moment."}
 _UNTIL: Final = {**UNTIL, "description": "The first date or moment that is no longer part of it; default: now."}
-_LIMIT: Final[dict[str, Any]] = {
-    "name": "limit",
-    "in": "query",
-    "required": False,
-    "description": "Of JSON; CSV has all lines.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-}
-_CURSOR: Final[dict[str, Any]] = {
-    "name": "cursor",
-    "in": "query",
-    "required": False,
-    "description": "`next_cursor` of the page before.",
-    "schema": {"type": "string"},
-}
+_LIMIT: Final = parameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Of JSON; CSV has all lines."
+)
+_CURSOR: Final = parameter("cursor", {"type": "string"}, "`next_cursor` of the page before.")
 _RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "model": ReconciliationReport,
@@ -66,7 +56,7 @@ _RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
     openapi_extra={"parameters": [_SINCE, _UNTIL, LIST, _LIMIT, _CURSOR, FORMAT]},
 )
 async def get_reconciliation(
-    request: Request, _: Annotated[Actor, Depends(require_role("finance", "admin"))], wired: Wired
+    request: Request, actor: Annotated[Actor, Depends(require_role("finance", "admin"))], wired: Wired
 ) -> Response:
     """Each fal request billed or charged in this time (default: the last 35 days), on one of five lists.
 
@@ -82,9 +72,9 @@ async def get_reconciliation(
     as_csv = wants_csv(query.getlist("format"), request.headers.get("accept", ""), faults)
     asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
     desks: Desks = request.app.state.desks
-    async with desks.taken():
+    async with desks.taken(actor):
         if as_csv:
-            return await _csv(wired, asked)
+            return await _csv(request, wired, asked)
         found = await read_lines(
             wired.db, asked.since, asked.until, name=asked.name, after=asked.after, limit=asked.limit
         )
@@ -92,55 +82,37 @@ async def get_reconciliation(
     return Response(report, media_type="application/json", headers={"Vary": "Accept"})
 
 
-async def _csv(wired: Wired, asked: Asked) -> Response:
-    """Written before the first byte is sent: a slow caller holds no connection to the database."""
-    file = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  closed by `_chunks`
+async def _csv(request: Request, wired: Wired, asked: Asked) -> Response:
+    """Written before the first byte is sent: a caller, however slow, holds no connection to the database."""
+    file = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  closed when the answer ends
     try:
         await write_csv(read_all_lines(wired.db, asked.since, asked.until, name=asked.name), file)
     except BaseException:
         file.close()
         raise
-    headers = {"Content-Disposition": 'attachment; filename="reconciliation.csv"', "Vary": "Accept"}
-    return StreamingResponse(_chunks(file), media_type=csv.MEDIA_TYPE, headers=headers)
+    held = AsyncExitStack()
+    held.callback(file.close)
+    answer = CsvResponse(_chunks(file), name="reconciliation.csv", stopping=rooms_of(request).stopping, held=held)
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
-async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    with file:
-        file.seek(0)
-        while chunk := file.read(_CHUNK):
-            yield chunk
+async def _chunks(file: BinaryIO) -> Pages:
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        yield chunk
 
 
 def _report(asked: Asked, found: Lines) -> ReconciliationReport:
     run = found.last_run
     figures = run and run["figures"]
     return ReconciliationReport(
-        data=[_shown(line) for line in found.lines],
+        data=[show_line(line) for line in found.lines],
         next_cursor=cursor_of(found.lines[-1]) if found.has_more else None,
         total=ReconciliationSums(**{name: _sum(each) for name, each in found.sums.items()}),
         last_run=None if run is None else ReconciliationRun(**run, events=figures and figures.get("events")),
         since=asked.since,
         until=asked.until,
-    )
-
-
-def _shown(line: Line) -> ReconciliationLine:
-    return ReconciliationLine(
-        list=line.list,
-        fal_request_id=line.fal_request_id,
-        job_id=line.job_id,
-        job_status=line.job_status,
-        endpoint=line.endpoint,
-        model=line.model,
-        team_id=line.team_id,
-        user_id=line.user_id,
-        ours_usd=line.ours_usd,
-        fal_usd=line.fal_usd,
-        difference_usd=line.fal_usd - line.ours_usd,
-        charged_at=line.charged_at,
-        billed_at=line.billed_at,
-        paid_with=line.paid_with,
-        adjusted_by_hand=line.is_by_hand,
     )
 
 

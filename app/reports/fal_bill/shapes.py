@@ -1,13 +1,14 @@
 """What the report of reconciling looks like on the wire, as /docs shows it."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from app.ids import JobId, TeamId, UserId
 from app.money import Amount
-from app.reports.fal_bill.lists import LISTS
+from app.reports.fal_bill.lists import LISTS, Line
+from app.reports.parameters import parameter
 
 Name = Literal["matched", "differs", "ours_only", "fal_only", "pending"]
 
@@ -73,10 +74,25 @@ class ReconciliationReport(BaseModel):
     until: datetime
 
 
-LIST: Final[dict[str, Any]] = {
-    "name": "list",
-    "in": "query",
-    "required": False,
-    "description": "Only this list; default: all.",
-    "schema": {"type": "string", "enum": list(LISTS)},
-}
+def show_line(line: Line) -> ReconciliationLine:
+    """A line as it stands on the wire."""
+    return ReconciliationLine(
+        list=line.list,
+        fal_request_id=line.fal_request_id,
+        job_id=line.job_id,
+        job_status=line.job_status,
+        endpoint=line.endpoint,
+        model=line.model,
+        team_id=line.team_id,
+        user_id=line.user_id,
+        ours_usd=line.ours_usd,
+        fal_usd=line.fal_usd,
+        difference_usd=line.fal_usd - line.ours_usd,
+        charged_at=line.charged_at,
+        billed_at=line.billed_at,
+        paid_with=line.paid_with,
+        adjusted_by_hand=line.is_by_hand,
+    )
+
+
+LIST: Final = parameter("list", {"type": "string", "enum": list(LISTS)}, "Only this list; default: all.")

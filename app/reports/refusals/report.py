@@ -6,16 +6,17 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import asyncpg
-
 from app.accounts.callers import Actor
 from app.db import Database
-from app.problems import InvalidInput, cut
-from app.reports.days import days_of
+from app.ids import sql_show
+from app.problems import InvalidInput
+from app.reports.calendar import days_of
+from app.reports.limits import MOST_LINES, TIMEOUT, reading, require_lines
+from app.reports.parameters import read_parameters
 from app.reports.period import Faults, Period, read_period
-from app.reports.spend import LONGEST_SECONDS, MOST_LINES, ReportTooLarge
+from app.reports.reach import seen_by
+from app.reports.values import Values
 
-_SESSION: Final = f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{LONGEST_SECONDS}s'"
 _PARAMETERS: Final = ("since", "until", "group_by", "format")
 
 
@@ -29,12 +30,8 @@ class _Group:
     order: str = ""
 
 
-def _id(prefix: str, column: str) -> str:
-    return f"'{prefix}_' || encode(uuid_send({column}), 'hex')"
-
-
 def _named(what: str) -> _Group:
-    shown = {f"{what}_id": _id(what, f"l.{what}"), what: f"{what}_row.name"}
+    shown = {f"{what}_id": sql_show(what, f"l.{what}"), what: f"{what}_row.name"}
     return _Group(f"r.{what}_id", shown, f"LEFT JOIN {what}s {what}_row ON {what}_row.id = l.{what}")
 
 
@@ -48,7 +45,7 @@ _GROUPS: Final = {
     "code": _Group("r.code", {"code": "l.code"}),
     "quota": _Group(
         "r.quota_id",
-        {"quota_id": _id("quota", "l.quota"), "scope": "q.scope", "metric": "q.metric", "window": 'q."window"'},
+        {"quota_id": sql_show("quota", "l.quota"), "scope": "q.scope", "metric": "q.metric", "window": 'q."window"'},
         "LEFT JOIN quotas q ON q.id = l.quota",
     ),
 }
@@ -78,17 +75,9 @@ def read_asked(query: Sequence[tuple[str, str]], *, now: datetime, zone: ZoneInf
 
     Raises InvalidInput with all faults at once: those that were found before and what is wrong here.
     """
-    given: dict[str, list[str]] = {}
-    for name, value in query:
-        given.setdefault(name, []).append(value)
-    for name, values in given.items():
-        if name not in _PARAMETERS:
-            faults.append({"parameter": cut(name), "detail": f"is not known here; known are {', '.join(_PARAMETERS)}"})
-        elif name != "group_by" and len(values) > 1:
-            faults.append({"parameter": name, "detail": "give it once"})
-    since, until = (given.get(name, [None])[0] for name in ("since", "until"))
-    period = read_period(since, until, now=now, zone=zone, faults=faults)
-    groups = tuple(name for value in given.get("group_by", []) for name in value.split(","))
+    given = read_parameters(query, _PARAMETERS, faults)
+    period = read_period(given.get("since"), given.get("until"), now=now, zone=zone, faults=faults)
+    groups = tuple(given["group_by"].split(",")) if "group_by" in given else ()
     if set(groups) - _GROUPS.keys():
         faults.append({"parameter": "group_by", "detail": f"must be of {', '.join(NAMES)}, with commas between"})
     if len(set(groups)) < len(groups):
@@ -104,36 +93,25 @@ async def read_refusals(db: Database, asked: Asked, *, actor: Actor, now: dateti
     Hours and days in order, then the most frequent first. An hour counts where it begins. Raises ReportTooLarge.
     """
     sql, values = _statement(asked, actor, now=now)
-    try:
-        async with db.begin_plain(first=_SESSION) as plain:
-            rows = await plain.fetch(sql, *values, timeout=LONGEST_SECONDS + 5)
-    except asyncpg.QueryCanceledError:
-        raise ReportTooLarge(f"It takes longer than {LONGEST_SECONDS} s: narrow it.") from None
-    if len(rows) > MOST_LINES:
-        raise ReportTooLarge(f"It would have more than {MOST_LINES} lines: narrow it.")
+    async with reading(db) as plain:
+        rows = await plain.fetch(sql, *values, timeout=TIMEOUT)
+    require_lines(len(rows))
     return [tuple(row) for row in rows]
 
 
 def _statement(asked: Asked, actor: Actor, *, now: datetime) -> tuple[str, list[Any]]:
-    values: list[Any] = []
-
-    def given(value: Any) -> str:
-        values.append(value)
-        return f"${len(values)}"
-
+    values = Values()
     # By the beginning of refusals_one_key.
-    where = [f"r.hour >= {given(asked.period.since)}"]
+    where = [f"r.hour >= {values.put(asked.period.since)}"]
     if asked.period.until is not None:
-        where.append(f"r.hour < {given(asked.period.until)}")
-    if actor.caller is not None and actor.role == "lead":
-        where.append(f"r.team_id = {given(actor.caller.team_id)}")
-    elif actor.caller is not None and actor.role == "member":
-        where.append(f"r.user_id = {given(actor.caller.user_id)}")
+        where.append(f"r.hour < {values.put(asked.period.until)}")
+    if (seen := seen_by(actor)) is not None:
+        where.append(f"r.{seen[0]} = {values.put(seen[1])}")
     groups = [_GROUPS[name] for name in asked.groups]
     grouped = {name: _GROUPS[name].grouped for name in asked.groups}
     if "day" in grouped:
         days, starts = days_of(asked.period, asked.zone, now=now)
-        grouped["day"] = f"({given(days)}::date[])[width_bucket(r.hour, {given(starts)}::timestamptz[])]"
+        grouped["day"] = f"({values.put(days)}::date[])[width_bucket(r.hour, {values.put(starts)}::timestamptz[])]"
     by = ", ".join(map(str, range(1, len(groups) + 1)))
     of_lines = [f"{sql} AS {member}" for group in groups for member, sql in group.shown.items()]
     order = [*(group.order for group in groups if group.order), "l.times DESC", *(f"l.{name}" for name in grouped)]

@@ -8,13 +8,12 @@ from app.accounts.access import AnyActor
 from app.http import JsonRoute
 from app.jobs.rooms import InRooms
 from app.problems import responses
-from app.reports import csv
 from app.reports.desks import Desks
-from app.reports.formats import wants_csv
+from app.reports.formats import answered, wants_csv
+from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
 from app.reports.refusals.report import read_asked, read_refusals
 from app.reports.refusals.shapes import GROUP_BY, RefusalReport, write_csv, write_json
-from app.reports.shapes import FORMAT, SINCE, UNTIL
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
@@ -49,10 +48,7 @@ async def get_refusals(request: Request, actor: AnyActor, wired: Wired, rooms: I
     asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
     await rooms.refusals.flush(wired.db)
     desks: Desks = request.app.state.desks
-    async with desks.taken():
+    async with desks.taken(actor):
         lines = await read_refusals(wired.db, asked, actor=actor, now=wired.clock())
-    headers = {"Vary": "Accept"}
-    if not as_csv:
-        return Response(write_json(asked, lines), media_type="application/json", headers=headers)
-    headers["Content-Disposition"] = 'attachment; filename="refusals.csv"'
-    return Response(write_csv(asked, lines), media_type=csv.MEDIA_TYPE, headers=headers)
+    report = write_csv(asked, lines) if as_csv else write_json(asked, lines)
+    return answered(report, as_csv=as_csv, name="refusals.csv")

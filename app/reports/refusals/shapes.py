@@ -1,18 +1,16 @@
 """What the report of refusals looks like on the wire, as /docs shows it, and how it is written."""
 
-import csv
 from collections.abc import Sequence
 from datetime import datetime
-from io import StringIO
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from app.ids import QuotaId, TeamId, UserId
-from app.reports.csv import safe_cell
+from app.reports.csv import safe_cell, total_cells, written
+from app.reports.parameters import parameter
 from app.reports.refusals.report import NAMES, Asked, Line
-from app.reports.written import TOTAL
 
 TIMES: Final = "times"
 
@@ -49,13 +47,11 @@ class RefusalReport(BaseModel):
     timezone: Annotated[str, Field(examples=["Europe/Berlin"])]
 
 
-GROUP_BY: Final[dict[str, Any]] = {
-    "name": "group_by",
-    "in": "query",
-    "required": False,
-    "description": f"Any of {', '.join(NAMES)}, with commas between or given again.",
-    "schema": {"type": "array", "items": {"type": "string"}, "examples": [["day,quota"]]},
-}
+GROUP_BY: Final = parameter(
+    "group_by",
+    {"type": "array", "items": {"type": "string"}, "examples": [["day,quota"]]},
+    f"Any of {', '.join(NAMES)}, with commas between or given again.",
+)
 
 
 def write_json(asked: Asked, lines: Sequence[Line]) -> bytes:
@@ -73,23 +69,11 @@ def write_json(asked: Asked, lines: Sequence[Line]) -> bytes:
 
 
 def write_csv(asked: Asked, lines: Sequence[Line]) -> bytes:
-    """A header, the lines, and a last line with the total, which says so in its first column.
-
-    A report that is grouped by nothing has one line, which is the total.
-    """
-    text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow([*asked.members, TIMES])
-    if asked.members:
-        writer.writerows([*map(_cell, members), times] for *members, times in lines)
-    labels = [TOTAL, *("" for _ in asked.members[1:])] if asked.members else []
-    writer.writerow([*labels, _total(lines)])
-    return text.getvalue().encode()
+    """A header, the lines, and a last line with the total."""
+    members = asked.members
+    shown = [[*map(safe_cell, groups), times] for *groups, times in lines] if members else []
+    return written([[*members, TIMES], *shown, [*total_cells(len(members)), _total(lines)]])
 
 
 def _total(lines: Sequence[Line]) -> int:
     return sum(line[-1] for line in lines)
-
-
-def _cell(text: str | None) -> str:
-    return "" if text is None else safe_cell(text)

@@ -23,8 +23,8 @@ from app.db import Plain, Tx, plain_of
 from app.http import Page
 from app.ids import new_id
 from app.ledger.locks import lock_quotas
-from app.ledger.month_shapes import Closing, Month, MonthQuery, Reopening, show_month
-from app.ledger.month_sums import SQL_DISAGREEING, SQL_GIVEN, sql_summed
+from app.ledger.months.shapes import Closing, Month, MonthQuery, Reopening, show_month
+from app.ledger.months.sums import SQL_DISAGREEING, SQL_GIVEN, sql_summed
 from app.ledger.tables import closed_months
 from app.ledger.windows import first_instant, local_date, next_month
 from app.money import ZERO
@@ -168,7 +168,7 @@ async def reopen_month(tx: Tx, month: date, reopening: Reopening, *, actor: Acto
         )
     row = await plain.fetchrow(_REOPEN, month, now, actor.name, reopening.note)
     if row is None:
-        raise MonthNotClosed(f"{show_month(month)} is open.")
+        raise MonthNotClosed(f"{show_month(month)} is open: there is nothing to reopen.")
     await plain.execute(_OPEN_SINCE)
     reopened = Month.model_validate(dict(row))
     await audit_log.write(

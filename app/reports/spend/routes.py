@@ -1,4 +1,4 @@
-"""`/v1/reports/…`."""
+"""The route of the report of spend."""
 
 from typing import Any, Final
 
@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request, Response
 from app.accounts.access import AnyActor
 from app.http import JsonRoute
 from app.problems import responses
-from app.reports import csv
 from app.reports.desks import Desks
-from app.reports.formats import wants_csv
+from app.reports.formats import answered, wants_csv
+from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
-from app.reports.shapes import FORMAT, GROUP_BY, SINCE, UNTIL, SpendReport
-from app.reports.spend import read_asked, read_spend
-from app.reports.written import CsvReport, JsonReport, file_name
+from app.reports.spend.report import read_asked, read_spend
+from app.reports.spend.shapes import GROUP_BY, SpendReport
+from app.reports.spend.written import CsvReport, JsonReport, file_name
 from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
@@ -47,10 +47,6 @@ async def get_spend(request: Request, actor: AnyActor, wired: Wired) -> Response
     asked = read_asked(query.multi_items(), now=wired.clock(), zone=wired.settings.zone, faults=faults)
     report = CsvReport(asked) if as_csv else JsonReport(asked)
     desks: Desks = request.app.state.desks
-    async with desks.taken():
+    async with desks.taken(actor):
         total = await read_spend(wired.db, asked, actor=actor, take=report.take)
-    if not as_csv:
-        return Response(report.written(total), media_type="application/json", headers={"Vary": "Accept"})
-    disposition = f'attachment; filename="{file_name(asked)}"'
-    headers = {"Content-Disposition": disposition, "Vary": "Accept"}
-    return Response(report.written(total), media_type=csv.MEDIA_TYPE, headers=headers)
+    return answered(report.written(total), as_csv=as_csv, name=file_name(asked))

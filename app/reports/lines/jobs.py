@@ -7,30 +7,33 @@ from zoneinfo import ZoneInfo
 
 from app.accounts.callers import Actor
 from app.db import sql_moment
-from app.ids import first_id, parse
+from app.ids import first_id, parse, sql_show
+from app.jobs.reads.reach import listed_by
 from app.money import sql_decimal_text
-from app.problems import InvalidInput, cut
+from app.problems import InvalidInput
 from app.reports.calendar import months_through
-from app.reports.csv_sql import sql_id_cell, sql_json_cell, sql_line, sql_text_cell
-from app.reports.pages import ByBooking, ByJob
+from app.reports.lines.cells import sql_json_cell, sql_line, sql_text_cell
+from app.reports.lines.pages import SQL_LAST, SQL_SLICE, ByBooking, ByJob
+from app.reports.parameters import read_parameters
 from app.reports.period import Faults, Period, read_period
+from app.reports.values import Values
 
 DATES: Final = ("created", "charged")
 _NAMES: Final = ("since", "until", "date", "team_id", "user_id", "model")
 
 COLUMNS: Final = {
-    "job_id": sql_id_cell("job", "j.id"),
+    "job_id": sql_show("job", "j.id"),
     "created_at": sql_moment("j.created_at"),
     "charged_at": sql_moment("c.booked_at"),
     "charged_month": "({names}::text[])[width_bucket(c.booked_at, {starts}::timestamptz[])]",
     "status": "j.status",
     "model": sql_text_cell("j.model"),
     "endpoint": sql_text_cell("j.endpoint"),
-    "team_id": sql_id_cell("team", "j.team_id"),
+    "team_id": sql_show("team", "j.team_id"),
     "team": sql_text_cell("t.name"),
-    "user_id": sql_id_cell("user", "j.user_id"),
+    "user_id": sql_show("user", "j.user_id"),
     "user": sql_text_cell("u.name"),
-    "key_id": sql_id_cell("key", "j.key_id"),
+    "key_id": sql_show("key", "j.key_id"),
     "key": sql_text_cell("k.name"),
     "end_user": sql_text_cell("j.end_user"),
     "tags": sql_json_cell("j.tags"),
@@ -67,7 +70,7 @@ class JobsAsked:
 def read_jobs_asked(query: list[tuple[str, str]], *, now: datetime, zone: ZoneInfo) -> JobsAsked:
     """What a URL asks for. Raises InvalidInput, all faults at once."""
     faults: Faults = []
-    given = read_query(query, _NAMES, faults)
+    given = read_parameters(query, _NAMES, faults)
     asked = JobsAsked(read_period(given.get("since"), given.get("until"), now=now, zone=zone, faults=faults))
     for name, value in given.items():
         if name == "date" and value in DATES:
@@ -84,33 +87,6 @@ def read_jobs_asked(query: list[tuple[str, str]], *, now: datetime, zone: ZoneIn
     if faults:
         raise InvalidInput(faults)
     return asked
-
-
-def read_query(query: list[tuple[str, str]], names: tuple[str, ...], faults: Faults) -> dict[str, str]:
-    """Each known parameter, given once. Adds to `faults` what is wrong."""
-    given: dict[str, str] = {}
-    for name, value in query:
-        if name not in names:
-            faults.append({"parameter": cut(name), "detail": f"is not known here; known are {', '.join(names)}"})
-        elif name in given:
-            faults.append({"parameter": name, "detail": "give it once"})
-        elif "\0" in value:
-            faults.append({"parameter": name, "detail": "must have no NUL in it"})
-        given.setdefault(name, value)
-    return given
-
-
-class Values(list[Any]):
-    """The values of a statement, after the first `taken`, which are the page's."""
-
-    def __init__(self, taken: int) -> None:
-        super().__init__()
-        self._taken = taken
-
-    def put(self, value: Any) -> str:
-        """The placeholder of one more."""
-        self.append(value)
-        return f"${self._taken + len(self)}"
 
 
 def by_created(asked: JobsAsked, *, actor: Actor, until: datetime, last: datetime, zone: ZoneInfo) -> ByJob:
@@ -163,11 +139,6 @@ FROM (
     return ByBooking(sql, values, asked.period.since, until)
 
 
-SQL_SLICE: Final = "e.booked_at >= $1 AND e.booked_at < $3 AND (e.booked_at, e.id) > ($1, $2)"
-SQL_LAST: Final = """(SELECT booked_at FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_at,
-       (SELECT id FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_id"""
-
-
 def _line(first: datetime, last: datetime, zone: ZoneInfo, values: Values) -> str:
     months = months_through(first, last, zone)
     names, starts = values.put(months.names), values.put(months.starts)
@@ -175,9 +146,7 @@ def _line(first: datetime, last: datetime, zone: ZoneInfo, values: Values) -> st
 
 
 def _reached(actor: Actor, values: Values) -> list[dict[str, str]]:
-    """As `GET /v1/jobs` has it, each to be searched by itself: a member its own, a lead its team's and its own."""
-    caller = actor.caller
-    if caller is None or actor.role in {"admin", "finance"}:
+    """As `GET /v1/jobs` has it, each to be searched by itself."""
+    if actor.caller is None:
         return [{}]
-    own = {"user_id": values.put(caller.user_id)}
-    return [own, {"team_id": values.put(caller.team_id)}] if actor.role == "lead" else [own]
+    return [{column: values.put(value)} if column else {} for column, value in listed_by(actor.caller)]

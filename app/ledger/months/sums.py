@@ -6,6 +6,7 @@ that are still under way: the sums learn of a job when it ends.
 
 from typing import Final
 
+from app.ledger.entries import SQL_CHARGES, SQL_ENDED
 from app.ledger.spend import SUMS
 
 SQL_GIVEN: Final = "unnest($1::date[], $2::timestamptz[], $3::timestamptz[]) AS m (month, starts_at, ends_at)"
@@ -33,17 +34,13 @@ def sql_told(months: str) -> str:
     return f"""
 SELECT m.month, t.* FROM {months}
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(e.amount_usd) FILTER (WHERE e.kind NOT IN ('hold', 'void')), 0) AS charged_usd,
-           coalesce(sum(e.seconds) FILTER (WHERE e.kind NOT IN ('hold', 'void')), 0) AS seconds,
+    SELECT coalesce(sum(e.amount_usd) FILTER (WHERE {SQL_CHARGES}), 0) AS charged_usd,
+           coalesce(sum(e.seconds) FILTER (WHERE {SQL_CHARGES}), 0) AS seconds,
            count(*) FILTER (WHERE e.kind = 'hold') AS jobs,
            count(*) FILTER (WHERE r.status = 'succeeded') AS succeeded,
            count(*) FILTER (WHERE r.status = 'failed') AS failed,
            count(*) FILTER (WHERE r.status = 'canceled') AS canceled
-    FROM entries e
-    LEFT JOIN LATERAL (
-        SELECT coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) AS status
-        WHERE e.kind IN ('settle', 'void')
-    ) r ON true
+    FROM entries e {SQL_ENDED}
     WHERE e.booked_at >= m.starts_at AND e.booked_at < m.ends_at
 ) t"""  # noqa: S608  ours
 

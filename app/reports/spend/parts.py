@@ -1,15 +1,11 @@
 """Which part of a period whole days and months tell, and which only entries do."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Final
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from app.ledger.windows import days_through, first_instant, local_date
+from app.ledger.windows import first_instant, local_date, next_month
 from app.reports.period import Period
-
-_AHEAD: Final = timedelta(days=62)
-"""How far after now something can have been booked: where the books open again, which is the end of a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ def split(period: Period, zone: ZoneInfo, *, by_month: bool) -> Parts:
 
 
 def _months_of(whole: Days) -> tuple[Days | None, tuple[Days, ...]]:
-    first = whole.first if whole.first.day == 1 else (whole.first.replace(day=1) + timedelta(days=32)).replace(day=1)
+    first = whole.first if whole.first.day == 1 else next_month(whole.first)
     months = Days(first, None if whole.end is None else whole.end.replace(day=1))
     if months.is_empty():
         return None, (whole,)
@@ -68,9 +64,3 @@ def _months_of(whole: Days) -> tuple[Days | None, tuple[Days, ...]]:
     if months.end is not None:
         parts.append(Days(months.end, whole.end))
     return months, tuple(part for part in parts if not part.is_empty())
-
-
-def days_of(period: Period, zone: ZoneInfo, *, now: datetime) -> tuple[list[date], list[datetime]]:
-    """Each local date that something in the period can have been booked on, and the moment it begins."""
-    last = period.until if period.until is not None else max(now, period.since) + _AHEAD
-    return days_through(period.since, last, zone)

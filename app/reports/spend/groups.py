@@ -1,7 +1,6 @@
 """What a report of spend is grouped by: days, weeks or months; teams, users, keys; end users, models and tags."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,9 +44,9 @@ class Groups:
         return [member for name in self.names for member in ((f"{name}_id", name) if name in PEOPLE else (name,))]
 
 
-def read_groups(given: Sequence[str], faults: Faults) -> Groups:
-    """Each value may be several names with commas between. Adds to `faults` what is wrong."""
-    names = [name for value in given for name in value.split(",")]
+def read_groups(given: str | None, faults: Faults) -> Groups:
+    """Names with commas between. Adds to `faults` what is wrong."""
+    names = [] if given is None else given.split(",")
     found = set(names)
     if any(name.startswith(TAG) and not _TAG_NAME.fullmatch(name.removeprefix(TAG)) for name in found):
         _fault(faults, "the name of a tag has 1 to 64 of a-z, 0-9, dot, hyphen and underscore")

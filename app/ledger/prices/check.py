@@ -17,9 +17,8 @@ from app.catalogue.prices import Price
 from app.catalogue.registry import Catalogue
 from app.db import Database
 from app.fal import Platform, Trouble, UnitPrice
-from app.ledger.price_book import find_prices, price_now
-from app.ledger.price_shapes import FalPrice, PriceCompared, PriceProposed, Verdict
-from app.ledger.shapes import PriceBody
+from app.ledger.prices.book import find_prices, price_now
+from app.ledger.prices.shapes import FalPrice, PriceBody, PriceCompared, PriceProposed, Verdict
 from app.money import ZERO
 from app.problems import Problem
 

@@ -17,7 +17,7 @@ from app.catalogue.registry import Catalogue
 from app.db import Tx
 from app.http import Page
 from app.ids import new_id, parse, show
-from app.ledger.shapes import Model, PriceBody, PriceNow, PriceQuery, PriceRow, PriceShown
+from app.ledger.prices.shapes import Model, PriceBody, PriceNow, PriceQuery, PriceRow, PriceShown
 from app.problems import InvalidInput, NameTaken, NotFound, Problem, pointer
 
 
@@ -51,13 +51,19 @@ async def create_price(tx: Tx, body: PriceBody, *, catalogue: Catalogue, actor: 
 
 
 def require_priceable(body: PriceBody, catalogue: Catalogue) -> Endpoint:
-    """The endpoint that a price is for. Raises InvalidInput when we do not serve it, or its input has no such field."""
+    """The endpoint that a price is for. Raises InvalidInput when we do not serve it, or no input could ever match."""
     endpoint = catalogue.by_id(body.endpoint)
     if endpoint is None:
         raise InvalidInput([{"pointer": "/endpoint", "detail": "not in the catalogue; GET /v1/models lists it"}])
-    if strangers := sorted(body.when.keys() - endpoint.input.model_fields.keys()):
-        detail = "this is no field of the endpoint's input, so the price would never match"
-        raise InvalidInput([{"pointer": pointer(["when", name]), "detail": detail} for name in strangers])
+    reasons = {name: endpoint.why_never(name, value) for name, value in sorted(body.when.items())}
+    if any(reasons.values()):
+        raise InvalidInput(
+            [
+                {"pointer": pointer(["when", name]), "detail": f"{reason}, so the price would never match"}
+                for name, reason in reasons.items()
+                if reason is not None
+            ]
+        )
     return endpoint
 
 

@@ -25,8 +25,8 @@ from app.catalogue.prices import Price, prices
 from app.catalogue.registry import Catalogue
 from app.db import Database, Plain
 from app.ids import new_id
-from app.ledger.price_book import find_prices, require_priceable
-from app.ledger.price_shapes import Simulation, SimulationBody, TeamSimulated
+from app.ledger.prices.book import find_prices, require_priceable
+from app.ledger.prices.shapes import Simulation, SimulationBody, TeamSimulated
 from app.money import ZERO
 from app.problems import InvalidInput
 

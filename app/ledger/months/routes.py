@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Path, Query
 from app.accounts.access import Admin, require_role
 from app.accounts.callers import Actor
 from app.http import JsonRoute, Page
-from app.ledger import months
-from app.ledger.month_shapes import Closing, Month, MonthQuery, MonthText, Reopening
+from app.ledger.months import closing
+from app.ledger.months.shapes import Closing, Month, MonthQuery, MonthText, Reopening
 from app.problems import responses
 from app.wiring import Wired
 
@@ -25,7 +25,7 @@ async def close_month(month: _Month, actor: _Bookkeeper, wired: Wired) -> Closin
     What comes later is booked in the open month.
     """
     async with wired.db.begin() as tx:
-        return await months.close_month(tx, month, actor=actor, now=wired.clock(), zone=wired.settings.zone)
+        return await closing.close_month(tx, month, actor=actor, now=wired.clock(), zone=wired.settings.zone)
 
 
 @router.post(
@@ -36,11 +36,11 @@ async def close_month(month: _Month, actor: _Bookkeeper, wired: Wired) -> Closin
 async def reopen_month(month: _Month, reopening: Reopening, actor: Admin, wired: Wired) -> Month:
     """Open the newest closed month again, and say why. Close it once more when that is done."""
     async with wired.db.begin() as tx:
-        return await months.reopen_month(tx, month, reopening, actor=actor, now=wired.clock())
+        return await closing.reopen_month(tx, month, reopening, actor=actor, now=wired.clock())
 
 
 @router.get("/v1/months", operation_id="list_months", responses=responses(401, 403, 422, 503))
 async def list_months(query: Annotated[MonthQuery, Query()], _: _Bookkeeper, wired: Wired) -> Page[Month]:
     """List what was closed, newest first: by whom, when, at which totals; what was reopened too."""
     async with wired.db.reading() as tx:
-        return await months.list_months(tx, query)
+        return await closing.list_months(tx, query)

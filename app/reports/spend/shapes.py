@@ -1,4 +1,4 @@
-"""What reports look like on the wire, as /docs shows it."""
+"""What the report of spend looks like on the wire, as /docs shows it."""
 
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.ids import KeyId, TeamId, UserId
 from app.money import Amount
-from app.reports.formats import FORMATS
-from app.reports.groups import MOST_TAGS, NAMES
+from app.reports.parameters import parameter
+from app.reports.spend.groups import MOST_TAGS, NAMES
 
 _DATE: Final[dict[str, Any]] = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"}
 
@@ -55,25 +55,9 @@ class SpendReport(BaseModel):
     timezone: Annotated[str, Field(examples=["Europe/Berlin"])]
 
 
-def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
-
-
-_DAY_OR_MOMENT: Final[dict[str, Any]] = {
-    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]
-}
-SINCE: Final = _parameter(
-    "since", _DAY_OR_MOMENT, "A date, which begins at its first instant in TIMEZONE, or a moment. Default: this month."
-)
-UNTIL: Final = _parameter(
-    "until", _DAY_OR_MOMENT, "The first date or moment that is no longer part of it; default: none, it has no end."
-)
-GROUP_BY: Final = _parameter(
+GROUP_BY: Final = parameter(
     "group_by",
     {"type": "array", "items": {"type": "string"}, "examples": [["day,team"]]},
     f"Any of {', '.join(NAMES)} and tag.NAME (at most {MOST_TAGS} tags), with commas between or given again. Sums over "
     "end users and tags read every entry of the period.",
-)
-FORMAT: Final = _parameter(
-    "format", {"type": "string", "enum": list(FORMATS)}, "Default: what `Accept` prefers of the two, else JSON."
 )

@@ -1,19 +1,15 @@
 """How a report of spend is written: JSON, CSV, and the name of its file."""
 
-import csv
 from collections.abc import Sequence
-from datetime import datetime
-from io import StringIO
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import to_json
 
 from app.money import decimal_text
-from app.reports.csv import safe_cell
-from app.reports.groups import Groups
-from app.reports.spend import FIGURES, Asked, Line, Total
-
-TOTAL: Final = "total"
+from app.reports.calendar import stamp
+from app.reports.csv import safe_cell, total_cells, written
+from app.reports.spend.groups import Groups
+from app.reports.spend.report import FIGURES, Asked, Line, Total
 
 
 def columns_of(groups: Groups) -> list[str]:
@@ -54,47 +50,29 @@ class JsonReport:
 
 
 class CsvReport:
-    """Lines that become a CSV: a header, the lines, and a last line with the total.
-
-    The total says so in its first column. A report that is grouped by nothing has one line, which is the total.
-    """
+    """Lines that become a CSV: a header, the lines, and a last line with the total."""
 
     def __init__(self, asked: Asked) -> None:
-        self._groups = asked.groups
-        self._text = StringIO()
-        self._writer = csv.writer(self._text)
-        self._writer.writerow(columns_of(asked.groups))
+        self._of_groups = len(asked.groups.members)
+        self._parts = [written([columns_of(asked.groups)])]
 
     def take(self, lines: Sequence[Line]) -> None:
         """Some more lines."""
-        of_ours = len(self._groups.members)
-        if of_ours:
-            self._writer.writerows([_cells(line[:of_ours]) + list(line[of_ours:]) for line in lines])
+        groups = self._of_groups
+        if groups:
+            self._parts.append(written([*map(safe_cell, line[:groups]), *line[groups:]] for line in lines))
 
     def written(self, total: Total) -> bytes:
         """All of it."""
-        labels = [TOTAL, *("" for _ in self._groups.members[1:])] if self._groups.members else []
-        self._writer.writerow([*labels, *figures_of(total)])
-        return self._text.getvalue().encode()
+        return b"".join([*self._parts, written([[*total_cells(self._of_groups), *figures_of(total)]])])
 
 
 def file_name(asked: Asked) -> str:
     """`spend_2026-10-01_2026-11-01.csv`: from when until when, by the clocks of TIMEZONE."""
-    period = asked.period
-    ends = "open" if period.until is None else _stamp(period.until, asked)
-    return f"spend_{_stamp(period.since, asked)}_{ends}.csv"
-
-
-def _stamp(moment: datetime, asked: Asked) -> str:
-    local = moment.astimezone(asked.zone)
-    return f"{local:%Y-%m-%d}" if (local.hour, local.minute, local.second) == (0, 0, 0) else f"{local:%Y-%m-%dT%H%M%S}"
+    return f"spend_{stamp(asked.period, asked.zone)}.csv"
 
 
 def _object(names: Sequence[str], line: Line) -> dict[str, Any]:
     found = dict(zip(names, line, strict=True))
     found["seconds"] = float(found["seconds"])
     return found
-
-
-def _cells(texts: Sequence[str | None]) -> list[str]:
-    return ["" if text is None else safe_cell(text) for text in texts]

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from app.reports.csv import FORMULA
+
 _MOST_CELLS: Final = 40  # a function of Postgres takes at most 100 arguments
-_FORMULA: Final = r"'^ *[-=+@\t\r]'"
-_SPECIAL: Final = r"""'^ *[-=+@\t\r]|[",\r\n]'"""
+_FORMULA: Final = f"'{FORMULA}'"
+_SPECIAL: Final = rf"""'{FORMULA}|[",\r\n]'"""
 
 
 def sql_text_cell(column: str) -> str:
@@ -22,11 +24,6 @@ def sql_text_cell(column: str) -> str:
 def sql_json_cell(column: str) -> str:
     """The SQL of a JSON object: no formula begins with a brace."""
     return f"CASE WHEN {column} = '{{}}' THEN '{{}}' ELSE '\"' || replace({column}::text, '\"', '\"\"') || '\"' END"
-
-
-def sql_id_cell(prefix: str, column: str) -> str:
-    """The SQL of `show`; NULL for NULL."""
-    return f"'{prefix}_' || encode(uuid_send({column}), 'hex')"
 
 
 def sql_line(cells: Sequence[str]) -> str:

@@ -6,26 +6,28 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from app.accounts.callers import Actor
+from app.ids import sql_show
+from app.ledger.entries import SQL_CHARGES, SQL_ENDED
 from app.ledger.spend import SUMS
 from app.money import sql_decimal_text
-from app.reports.days import Days, days_of, only_entries, split
-from app.reports.groups import PEOPLE, PERIODS, TAG, Groups
+from app.reports.calendar import days_of
 from app.reports.period import Period
+from app.reports.reach import seen_by
+from app.reports.spend.groups import PEOPLE, PERIODS, TAG, Groups
+from app.reports.spend.parts import Days, only_entries, split
+from app.reports.values import Values
 
 _FIGURES: Final = ("held_usd", *SUMS)
 
-_OF_SUMS: Final = {name: f"sum(s.{name})" for name in SUMS}
-_CHARGED: Final = "FILTER (WHERE e.kind IN ('settle', 'overage', 'adjustment'))"
+_OF_SUMS: Final = {name: f"sum(e.{name})" for name in SUMS}
+_CHARGED: Final = f"FILTER (WHERE {SQL_CHARGES})"
 _OF_ENTRIES: Final = {
     "charged_usd": f"coalesce(sum(e.amount_usd) {_CHARGED}, 0)",
     "seconds": f"coalesce(sum(e.seconds) {_CHARGED}, 0)",
     "jobs": "count(*) FILTER (WHERE e.kind = 'hold')",
     **{name: f"count(*) FILTER (WHERE r.status = '{name}')" for name in ("succeeded", "failed", "canceled")},
 }
-_ENTRIES: Final = """entries e CROSS JOIN LATERAL (
-    SELECT CASE WHEN e.kind IN ('settle', 'void')  -- rows of the release before have no job_status
-                THEN coalesce(e.job_status, (SELECT j.status FROM jobs j WHERE j.id = e.job_id)) END AS status
-) r"""
+_ENTRIES: Final = f"entries e {SQL_ENDED}"
 _UNFINISHED: Final = "jobs j JOIN entries e ON e.id = j.id AND e.kind = 'hold'"
 
 
@@ -43,21 +45,22 @@ def statement(
 
 
 class _Statement:
-    """`s` is a row of the sums, `e` an entry."""
+    """`e` is what adds up: an entry, or a row of the sums by day or month."""
 
     def __init__(self, groups: Groups, actor: Actor) -> None:
-        self.values: list[Any] = []
+        self.values = Values()
         self._groups = groups
-        self._reach = self._seen_by(actor)
+        seen = seen_by(actor)
+        self._seen = [] if seen is None else [f"e.{seen[0]} = {self.values.put(seen[1])}"]
         self._day = ""
-        self._tags = {name: f"e.tags ->> {self._value(name.removeprefix(TAG))}::text" for name in groups.tags}
+        self._tags = {name: f"e.tags ->> {self.values.put(name.removeprefix(TAG))}::text" for name in groups.tags}
         self._columns = {name: _column(name, number) for number, name in enumerate(groups.names)}
 
     def tell_days(self, period: Period, zone: ZoneInfo, *, now: datetime) -> None:
         """How an entry's day is found: Postgres' own days overlap when clocks change."""
         days, starts = days_of(period, zone, now=now)
-        bucket = f"width_bucket(e.booked_at, {self._value(starts)}::timestamptz[])"
-        self._day = f"({self._value(days)}::date[])[{bucket}]"
+        bucket = f"width_bucket(e.booked_at, {self.values.put(starts)}::timestamptz[])"
+        self._day = f"({self.values.put(days)}::date[])[{bucket}]"
 
     def written(self, period: Period, zone: ZoneInfo, *, most: int) -> str:
         """All of it."""
@@ -70,17 +73,6 @@ WITH lines AS (
 SELECT {", ".join(shown)} FROM lines l {" ".join(self._names())}
 ORDER BY {", ".join(self._order())} LIMIT {most + 1}
 """  # noqa: S608  ours
-
-    def _value(self, value: Any) -> str:
-        self.values.append(value)
-        return f"${len(self.values)}"
-
-    def _seen_by(self, actor: Actor) -> list[str]:
-        if actor.caller is None or actor.role in {"admin", "finance"}:
-            return []
-        if actor.role == "lead":
-            return [f"%s.team_id = {self._value(actor.caller.team_id)}"]
-        return [f"%s.user_id = {self._value(actor.caller.user_id)}"]
 
     def _facts(self, period: Period, zone: ZoneInfo) -> list[str]:
         by_month = not {"day", "week"} & {*self._groups.names}
@@ -95,26 +87,24 @@ ORDER BY {", ".join(self._order())} LIMIT {most + 1}
         return [*facts, self._of_entries(_UNFINISHED, unfinished, ["j.finished_at IS NULL", *self._within(period)])]
 
     def _of_sums(self, table: str, period: str, days: Days) -> str:
-        conditions = [f"s.{period} >= {self._value(days.first)}"]
+        conditions = [f"e.{period} >= {self.values.put(days.first)}"]
         if days.end is not None:
-            conditions.append(f"s.{period} < {self._value(days.end)}")
-        return self._fact(f"{table} s", f"s.{period}", _OF_SUMS, conditions)
+            conditions.append(f"e.{period} < {self.values.put(days.end)}")
+        return self._fact(f"{table} e", _OF_SUMS, conditions, day=f"e.{period}")
 
     def _of_entries(self, source: str, figures: Mapping[str, str], conditions: Sequence[str]) -> str:
-        return self._fact(source, self._day, figures, conditions)
+        return self._fact(source, figures, conditions, day=self._day)
 
-    def _fact(self, source: str, day: str, figures: Mapping[str, str], conditions: Sequence[str]) -> str:
-        row = "s" if figures is _OF_SUMS else "e"
-        groups = [f"{self._told(name, row, day)} AS {column}" for name, column in self._columns.items()]
+    def _fact(self, source: str, figures: Mapping[str, str], conditions: Sequence[str], *, day: str) -> str:
+        groups = [f"{self._grouping(name, day)} AS {column}" for name, column in self._columns.items()]
         sums = [f"{figures.get(name, '0')} AS {name}" for name in _FIGURES]
-        where = " AND ".join([*conditions, *(reach % row for reach in self._reach)])
+        where = " AND ".join([*conditions, *self._seen])
         return f"SELECT {', '.join([*groups, *sums])} FROM {source} WHERE {where} {self._grouped()}"  # noqa: S608
 
-    def _told(self, name: str, row: str, day: str) -> str:
-        """A grouping, of a row of the sums or an entry."""
+    def _grouping(self, name: str, day: str) -> str:
         if name in PERIODS:
             return day if name == "day" else f"date_trunc('{name}', {day}::timestamp)::date"
-        return self._tags.get(name) or f"{row}.{self._columns[name]}"
+        return self._tags.get(name) or f"e.{self._columns[name]}"
 
     def _grouped(self) -> str:
         """Where nothing happened there is no line, not even of a report by nothing."""
@@ -122,15 +112,15 @@ ORDER BY {", ".join(self._order())} LIMIT {most + 1}
         return f"{f'GROUP BY {numbers} ' if numbers else ''}HAVING count(*) > 0"
 
     def _within(self, period: Period) -> list[str]:
-        conditions = [f"e.booked_at >= {self._value(period.since)}"]
-        return conditions if period.until is None else [*conditions, f"e.booked_at < {self._value(period.until)}"]
+        conditions = [f"e.booked_at >= {self.values.put(period.since)}"]
+        return conditions if period.until is None else [*conditions, f"e.booked_at < {self.values.put(period.until)}"]
 
     def _shown(self) -> list[str]:
         """The members of a line, as texts."""
         shown = []
         for name, column in self._columns.items():
             if name in PEOPLE:
-                shown += [f"'{name}_' || replace(l.{column}::text, '-', '')", f"{name}_of.name"]
+                shown += [sql_show(name, f"l.{column}"), f"{name}_of.name"]
             elif name in PERIODS:
                 shown.append(f"to_char(l.{column}, '{'YYYY-MM' if name == 'month' else 'YYYY-MM-DD'}')")
             else:

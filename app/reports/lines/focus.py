@@ -5,21 +5,24 @@ charge period the day; of a correction the charge period is the day that it corr
 """
 
 import re
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from app.accounts.callers import Actor
 from app.db import Database, sql_moment
-from app.ledger.windows import first_instant
+from app.ids import sql_show
+from app.ledger.entries import SQL_CHARGES
+from app.ledger.windows import first_instant, next_month
 from app.money import sql_decimal_text
 from app.problems import InvalidInput
 from app.reports.calendar import day_starts, months_through
-from app.reports.csv_sql import sql_id_cell, sql_json_cell, sql_line, sql_text_cell
-from app.reports.job_lines import SQL_LAST, SQL_SLICE, Values, read_query
-from app.reports.pages import ByBooking
+from app.reports.lines.cells import sql_json_cell, sql_line, sql_text_cell
+from app.reports.lines.pages import SQL_LAST, SQL_SLICE, ByBooking
+from app.reports.parameters import read_parameters
 from app.reports.period import FIRST_YEAR, LAST_YEAR, Faults, Period, read_period
+from app.reports.reach import seen_by
+from app.reports.values import Values
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 _NAMES: Final = ("month", "since", "until")
@@ -61,29 +64,29 @@ COLUMNS: Final = {
     "PricingUnit": "'Seconds'",
     "ProviderName": _FAL,
     "PublisherName": _FAL,
-    "ResourceId": sql_id_cell("job", "p.job_id"),
+    "ResourceId": sql_show("job", "p.job_id"),
     "ResourceType": "'Video'",
     "ServiceCategory": "'AI and Machine Learning'",
     "ServiceName": "'fal Model APIs'",
     "ServiceSubcategory": "'Generative AI'",
     "SkuId": sql_text_cell("j.endpoint"),
-    "SkuPriceId": sql_id_cell("price", "p.price_id"),
-    "SubAccountId": sql_id_cell("team", "p.team_id"),
+    "SkuPriceId": sql_show("price", "p.price_id"),
+    "SubAccountId": sql_show("team", "p.team_id"),
     "SubAccountName": sql_text_cell("t.name"),
     "Tags": sql_json_cell("p.tags"),
     "x_BookedAt": sql_moment("p.booked_at"),
     "x_EndUser": sql_text_cell("p.end_user"),
-    "x_EntryId": sql_id_cell("entry", "p.id"),
+    "x_EntryId": sql_show("entry", "p.id"),
     "x_EntryKind": "p.kind",
     "x_FalRequestId": sql_text_cell("d.fal_request_id"),
     "x_FalUnits": "trim_scale(p.fal_units)",
     "x_JobCreatedAt": sql_moment("j.created_at"),
-    "x_JobId": sql_id_cell("job", "p.job_id"),
-    "x_KeyId": sql_id_cell("key", "p.key_id"),
+    "x_JobId": sql_show("job", "p.job_id"),
+    "x_KeyId": sql_show("key", "p.key_id"),
     "x_KeyName": sql_text_cell("k.name"),
     "x_Model": sql_text_cell("p.model"),
     "x_Note": sql_text_cell("p.note"),
-    "x_UserId": sql_id_cell("user", "p.user_id"),
+    "x_UserId": sql_show("user", "p.user_id"),
     "x_UserName": sql_text_cell("u.name"),
 }
 """Each column and the SQL of its cell: FOCUS' own, then ours, both in alphabetical order (FOCUS 1.2, 4.1)."""
@@ -106,17 +109,10 @@ CASE WHEN e.kind <> 'settle' THEN (
 _FIRST_CLOSED: Final = "SELECT least($1::timestamptz, min(starts_at)) FROM closed_months"
 
 
-@dataclass(frozen=True, slots=True)
-class FocusAsked:
-    """From when until when."""
-
-    period: Period
-
-
-def read_focus_asked(query: list[tuple[str, str]], *, now: datetime, zone: ZoneInfo) -> FocusAsked:
-    """What a URL asks for: `month`, or `since` and `until`. Raises InvalidInput, all faults at once."""
+def read_focus_period(query: list[tuple[str, str]], *, now: datetime, zone: ZoneInfo) -> Period:
+    """The period that a URL asks for: `month`, or `since` and `until`. Raises InvalidInput, all faults at once."""
     faults: Faults = []
-    given = read_query(query, _NAMES, faults)
+    given = read_parameters(query, _NAMES, faults)
     if "month" not in given:
         period = read_period(given.get("since"), given.get("until"), now=now, zone=zone, faults=faults)
     else:
@@ -125,7 +121,7 @@ def read_focus_asked(query: list[tuple[str, str]], *, now: datetime, zone: ZoneI
         period = _read_month(given["month"], zone, faults) or Period(now, now)
     if faults:
         raise InvalidInput(faults)
-    return FocusAsked(period)
+    return period
 
 
 def _read_month(value: str, zone: ZoneInfo, faults: Faults) -> Period | None:
@@ -135,15 +131,14 @@ def _read_month(value: str, zone: ZoneInfo, faults: Faults) -> Period | None:
         faults.append({"parameter": "month", "detail": detail})
         return None
     first = date(int(found[1]), int(found[2]), 1)
-    following = (first + timedelta(days=32)).replace(day=1)
-    return Period(first_instant(first, zone), first_instant(following, zone))
+    return Period(first_instant(first, zone), first_instant(next_month(first), zone))
 
 
 async def by_entry(
-    db: Database, asked: FocusAsked, *, actor: Actor, until: datetime, zone: ZoneInfo, account: str
+    db: Database, period: Period, *, actor: Actor, until: datetime, zone: ZoneInfo, account: str
 ) -> ByBooking:
     """The entries that charge and were booked in the period, as this actor sees them: as reports of spend do."""
-    since = asked.period.since
+    since = period.since
     async with db.plain() as plain:
         first = await plain.fetchval(_FIRST_CLOSED, since)
     values = Values(4)
@@ -152,11 +147,9 @@ async def by_entry(
         "{days}": values.put(day_starts(first, until, zone)),
         "{months}": values.put(months_through(since, until, zone).starts),
     }
-    conditions = [SQL_SLICE, "e.kind IN ('settle', 'overage', 'adjustment')"]
-    if actor.caller is not None and actor.role == "lead":
-        conditions.append(f"e.team_id = {values.put(actor.caller.team_id)}")
-    elif actor.caller is not None and actor.role == "member":
-        conditions.append(f"e.user_id = {values.put(actor.caller.user_id)}")
+    conditions = [SQL_SLICE, SQL_CHARGES]
+    if (seen := seen_by(actor)) is not None:
+        conditions.append(f"e.{seen[0]} = {values.put(seen[1])}")
     sql = f"""
 WITH slice AS MATERIALIZED (
     SELECT e.*, {_CORRECTS} AS corrects_at FROM (

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from app.accounts.callers import Caller, find_caller
 from app.db import Database, is_database_away
 from app.http import STALL_SECONDS, Streamed
 from app.reports.csv import MEDIA_TYPE
@@ -20,6 +21,7 @@ PAGE_LINES: Final = 5_000
 """Some 2 MB, and 50 ms of a connection."""
 STREAMS: Final = 8
 """Of one process: each may have a page in memory that its caller has not taken yet."""
+STREAMS_OF_ONE: Final = 3
 
 _NIL: Final = UUID(int=0)
 _FIRST_SLICE: Final = timedelta(hours=1)
@@ -35,13 +37,19 @@ class Streams:
     """Those of one process: how many there are at once, and the one connection that they read with in turn."""
 
     def __init__(self) -> None:
-        self.desks = Desks(STREAMS)
+        self.desks = Desks(STREAMS, of_one=STREAMS_OF_ONE)
         self._reading = asyncio.Semaphore(1)
 
     async def read(self, db: Database, sql: str, *values: Any) -> Any:
         """The one row of a page's statement."""
         async with self._reading, db.plain() as plain:
             return await plain.fetchrow(sql, *values)
+
+    async def is_still(self, db: Database, caller: Caller, secret_hash: bytes, *, now: datetime) -> bool:
+        """Whether this secret opens as much as when the report began."""
+        async with self._reading, db.reading() as tx:
+            found = await find_caller(tx, secret_hash, now=now)
+        return found is not None and (found.role, found.team_id) == (caller.role, caller.team_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +72,18 @@ class ByBooking:
 
     `$1` and `$2` are the moment and the id that it begins after, `$3` the moment it ends before, `$4` how many lines at
     most, then `values`. It answers `(text, lines, last_at, last_id)`; `text` NULL when there is none.
+    Parts of it are SQL_SLICE and SQL_LAST.
     """
 
     sql: str
     values: Sequence[Any]
     since: datetime
     until: datetime
+
+
+SQL_SLICE: Final = "e.booked_at >= $1 AND e.booked_at < $3 AND (e.booked_at, e.id) > ($1, $2)"
+SQL_LAST: Final = """(SELECT booked_at FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_at,
+       (SELECT id FROM page ORDER BY booked_at DESC, id DESC LIMIT 1) AS last_id"""
 
 
 async def pages_by_job(db: Database, streams: Streams, asked: ByJob, *, header: bytes) -> Pages:
@@ -127,22 +141,36 @@ class CsvResponse(Streamed):
         await self._held.aclose()
 
     def tell(self, error: BaseException) -> None:
-        """One line for a caller that does not read, or a database that is away."""
+        """One line for a caller that does not read or may not any more, or a database that is away."""
         if isinstance(error, TimeoutError) and not is_database_away(error):
             log.info("a caller took nothing of a report for %.0f s", STALL_SECONDS)
+        elif isinstance(error, NoLongerTheirs):
+            log.info("a report broke off: %s", error)
         elif is_database_away(error):
             log.warning("a report broke off on its way to a caller: %s", type(error).__name__)
         else:
             raise error
 
 
-async def begun(pages: Pages) -> Pages:
-    """The same pages, the first of which has been read: what fails there is answered as a problem."""
+class NoLongerTheirs(Exception):  # noqa: N818  a fact
+    """Its caller's key was revoked meanwhile, or may see less."""
+
+    def __init__(self) -> None:
+        super().__init__("its caller's key does not open it any more")
+
+
+async def begun(pages: Pages, *, is_theirs: Callable[[], Awaitable[bool]]) -> Pages:
+    """The same pages, the first of which has been read: what fails there is answered as a problem.
+
+    Each other is preceded by the question whether the caller may still see it.
+    """
     first = await anext(pages)
 
     async def going_on() -> Pages:
         yield first
         async for page in pages:
+            if not await is_theirs():
+                raise NoLongerTheirs
             yield page
 
     return going_on()
