@@ -64,7 +64,7 @@ class Databases:
         return name
 
     def _at(self, name: str, act: Callable[[Plain], Awaitable[Any]]) -> Any:
-        """Over a connection that is kept, as to make one takes longer than all that is done; tests may have ended it."""
+        """Over a connection that is kept, as making one takes longer than what is done; tests may have ended it."""
 
         async def connected() -> Any:
             try:
