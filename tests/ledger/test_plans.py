@@ -213,7 +213,7 @@ async def million(postgres: EmbeddedPostgres, template: str) -> str:
     """The database of a million jobs, ANALYZEd."""
     postgres.create_database("million", template)
     url = postgres.dsn("million")
-    db = Database(url)
+    db = Database(url, command_seconds=None)
     async with db.plain() as plain:
         await plain.execute("SET statement_timeout = 0; SET maintenance_work_mem = '256MB'")
         await plain.execute("SET session_replication_role = replica")
@@ -387,6 +387,8 @@ async def test_every_statement_of_requests_and_loops_uses_an_index(big: Watched)
         " UPDATE attempts SET fal_request_id = NULL, outcome = 'unknown', sent_at = now()"
         " WHERE id IN (SELECT attempt_id FROM lost)"
     )
+    await house.execute("VACUUM jobs")
+    await house.execute("VACUUM attempts")
     await big.check("lost answers: claim", lambda: claim_endpoints(house.db, every_seconds=60), most=6_000)
     await big.check("lost answers: suspects", lambda: read_suspects(house.db, TEXT), most=6_000)
     assert not big.faults, "\n\n".join(big.faults)
