@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.main import create_app
 from app.settings import Settings
-from tests.gateway import ADMIN, Gateway, Person, run_gateway
+from tests.gateway import ADMIN, Gateway, Person
 
 from .world import NOBODYS, faults, nothing_written, refusal
 
@@ -54,7 +55,10 @@ class Books:
 async def books(settings: Settings) -> AsyncIterator[Books]:
     """Of each test's own: what is closed by one would be closed for the others."""
     clock = [datetime(2026, 2, 5, 12, tzinfo=UTC)]
-    async with run_gateway(settings, clock=lambda: clock[0], work=False) as running:
+    app = create_app(settings, clock=lambda: clock[0], work=False)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+    async with app.router.lifespan_context(app), client:
+        running = Gateway(app, "http://gateway", client)
         yield Books(running, clock, await running.make_person(), await running.make_person("finance"))
 
 
