@@ -30,12 +30,13 @@ class Databases:
         self._postgres = postgres
         self._template = template
         self._loop = asyncio.new_event_loop()
+        self._connections: dict[str, asyncpg.Connection] = {}
         self._free: list[str] = []
         self._lends: dict[str, int] = {}
         self._schemas: dict[str, list[Any]] = {}
         self._tables: list[str] = []
         self._first_rows: dict[str, bytes] = {}
-        self._at(template, self._learn)
+        self._once(template, self._learn)
 
     @contextmanager
     def lent(self) -> Iterator[str]:
@@ -46,9 +47,13 @@ class Databases:
         if self._lends[name] < _LENDS and self._at(name, lambda lent: self._empty(name, lent)):
             self._free.append(name)
         else:
-            self._at("postgres", lambda server: server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+            self._connections.pop(name).terminate()
+            self._once("postgres", lambda server: server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
     def close(self) -> None:
+        for connection in self._connections.values():
+            connection.terminate()
+        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
     def _make(self) -> str:
@@ -59,6 +64,18 @@ class Databases:
         return name
 
     def _at(self, name: str, act: Callable[[Plain], Awaitable[Any]]) -> Any:
+        """Over a connection that is kept, as making one takes longer than what is done; tests may have ended it."""
+
+        async def connected() -> Any:
+            try:
+                await self._connections[name].execute("SELECT")
+            except (KeyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self._connections[name] = await asyncpg.connect(self._postgres.dsn(name))
+            return await act(self._connections[name])
+
+        return self._loop.run_until_complete(connected())
+
+    def _once(self, name: str, act: Callable[[Plain], Awaitable[Any]]) -> Any:
         async def connected() -> Any:
             connection = await asyncpg.connect(self._postgres.dsn(name))
             try:

@@ -15,6 +15,7 @@ from app.outward.addresses import Address
 from app.outward.dns import Resolve, resolve
 from app.outward.pinned import NotAllowed, find_addresses, pinned_request
 from app.outward.targets import Target, parse_target, refusal_of
+from app.outward.transport import Transport
 
 TRY_SECONDS: Final = 15.0
 _READ_BYTES: Final = 16_384
@@ -134,7 +135,7 @@ class Post:
             read_seconds=self._try_seconds,
             trace=sending,
         )
-        transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, http1=True, http2=False, retries=0)
+        transport = Transport(verify=self._tls, trust_env=False, http1=True, http2=False, retries=0)
         async with transport:
             response = await transport.handle_async_request(request)
             try:

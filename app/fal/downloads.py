@@ -16,6 +16,7 @@ from app.outward.addresses import Address
 from app.outward.dns import Resolve, resolve
 from app.outward.pinned import NotAllowed, find_addresses, pinned_request
 from app.outward.targets import Target, parse_target, refusal_of
+from app.outward.transport import Transport
 
 READ_SECONDS: Final = 30.0
 """From one piece of a video to the next, and until the first."""
@@ -196,7 +197,7 @@ class Downloads:
     ) -> tuple[httpx.Response, httpx.AsyncBaseTransport]:
         for address in addresses:
             request = pinned_request(method, target, address, headers=headers, read_seconds=self._read_seconds)
-            transport = httpx.AsyncHTTPTransport(
+            transport = Transport(
                 verify=self._tls, trust_env=False, http1=True, http2=False, retries=0, socket_options=_SOCKET
             )
             try:

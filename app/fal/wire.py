@@ -16,6 +16,7 @@ from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 
 from app.fal.messages import Reply, clean
+from app.outward.transport import Transport
 
 HEADER_BYTES: Final = 32_768  # fal's custom headers together come to at most 16 KB (FAL.md 1.7)
 _REASON_CHARACTERS: Final = 300
@@ -40,7 +41,7 @@ def submit_transport(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
     assigned).
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncHTTPTransport(verify=context, trust_env=False, http1=True, http2=False, limits=limits, retries=0)
+    return Transport(verify=context, trust_env=False, http1=True, http2=False, limits=limits, retries=0)
 
 
 def read_transport(context: ssl.SSLContext, max_connections: int) -> httpx.AsyncBaseTransport:

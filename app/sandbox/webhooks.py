@@ -66,6 +66,8 @@ async def _post(box: Box, client: httpx.AsyncClient, webhook: Webhook) -> int | 
             status = (await client.post(webhook.url, content=body, headers=headers, timeout=None)).status_code
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as failure:
         error = type(failure).__name__
+    except AttributeError:  # of a receiver that resets the connection as soon as it stands: anyio 4.16 under uvloop
+        error = httpx.ConnectError.__name__
     number = webhook.tries + 1
     box.outbox.tries.append(Try(webhook.job.request_id, webhook.url, number, user_id, sent_at, status, error))
     return status

@@ -369,7 +369,7 @@ async def run_crashes(
     everywhere: bool = False,
 ) -> Report:
     begun = time.monotonic()
-    async with set_up(folder, postgres, seed=seed, pace=pace) as run:
+    async with set_up(folder, postgres, seed=seed, pace=pace, name=f"crash_{seed}") as run:
         await run.kill(labels, kills=kills, restores=restores, everywhere=everywhere)
         report = await run.close_books()
     report.seconds = time.monotonic() - begun

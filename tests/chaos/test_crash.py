@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from app.embedded import EmbeddedPostgres
 from tests.chaos.crash import Pace, all_labels, run_crashes
 from tests.chaos.failpoints import FAILPOINTS, NOT_KILLED, steps
@@ -29,13 +31,14 @@ ON_EVERY_JOBS_WAY = (
 """The others are met now and then: `make chaos` has the time to wait for them."""
 
 
-async def test_forty_kills_lose_nothing_start_nothing_twice_and_charge_what_fal_billed(
-    postgres: EmbeddedPostgres, tmp_path: Path
+@pytest.mark.parametrize("kills", [25, pytest.param(100, marks=pytest.mark.slow)])
+async def test_kills_lose_nothing_start_nothing_twice_and_charge_what_fal_billed(
+    postgres: EmbeddedPostgres, tmp_path: Path, kills: int
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     labels = [label for label in all_labels(seed) if any(part in label for part in ON_EVERY_JOBS_WAY)]
     labels = [label for label in labels if not label.endswith("/resolve")]
-    report = await run_crashes(tmp_path, postgres, kills=40, restores=1, seed=seed, labels=labels, pace=SHORT)
+    report = await run_crashes(tmp_path, postgres, kills=kills, restores=1, seed=seed, labels=labels, pace=SHORT)
     assert report.verdict.differences == {}, "\n".join(report.lines())
-    assert report.kills.total() >= 40
+    assert report.kills.total() >= kills
     assert set(report.met) <= {step for name in (*FAILPOINTS, *NOT_KILLED) for step in steps(name)}

@@ -35,7 +35,16 @@ from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.chaos.failpoints import CALLS
 
-_PASSED_OVER: Final = ("app.db", "app.fal", "app.deliveries.post", "contextlib", "sqlalchemy", "asyncio", "tests.chaos")
+_PASSED_OVER: Final = (
+    "app.db",
+    "app.fal",
+    "app.outward",
+    "app.deliveries.post",
+    "contextlib",
+    "sqlalchemy",
+    "asyncio",
+    "tests.chaos",
+)
 _CALLERS: Final = ("/v1/text-to-video", "/v1/jobs", "/webhooks/fal/", "/fal/")
 _ID: Final = re.compile(r"(?<=/)(job_[0-9a-f]{32}|(?<=fal/)[^/]+)")
 

@@ -55,7 +55,7 @@ def _without_env(folder: Path) -> Path:
 def staying(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A demo that stays, and everything it said until it had nothing more to say."""
     said = ""
-    command = [FALGATE, "demo", "--stay", "--port", "0", "--speed", "10"]
+    command = [FALGATE, "demo", "--stay", "--port", "0", "--speed", "40"]
     with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as popen:
         try:
             for line in popen.stdout or ():

@@ -3,17 +3,19 @@
 import asyncio
 import gzip
 import json
+import ssl
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
+import uvloop
 from standardwebhooks import Webhook
 
 from app.deliveries import claims, retries
 from app.deliveries.claims import claim_due
-from app.deliveries.post import Post
+from app.deliveries.post import Post, Sending, Tried
 from app.deliveries.retries import delay_seconds, read_retry_after
 from app.deliveries.sender import Sender
 from app.fal import trust
@@ -82,6 +84,25 @@ async def test_it_is_given_up_after_a_day_and_at_once_when_the_receiver_is_gone(
     assert (day["status"], day["tries"], day["response_status"], day["next_try_at"]) == ("failed", 11, 500, None)
     assert (gone["status"], gone["tries"], gone["response_status"]) == ("failed", 1, 410)
     assert await office.turn_later() == 0
+
+
+def test_a_receiver_that_resets_connections_before_they_are_used_is_told_of_like_any_that_is_not_there(
+    roots: ssl.SSLContext,
+) -> None:
+    """In the loop that serves: there a socket that was reset is gone at once."""
+
+    class Reset(Sending):
+        async def __call__(self, event: str, info: Any) -> None:
+            if event == "connection.connect_tcp.complete":
+                info["return_value"]._stream._transport.abort()
+                await asyncio.sleep(0)
+
+    async def send() -> Tried:
+        async with receiving() as receiver:
+            post = Post(allow_private=True, tls=roots)
+            return await post.send(receiver.url, b"{}", {}, sending=Reset(), now=datetime.now(UTC))
+
+    assert uvloop.run(send()) == Tried(outcome="unreachable", error="no connection")
 
 
 def test_pauses_grow_over_a_day_and_a_receiver_may_ask_for_an_hour_at_most() -> None:

@@ -7,14 +7,17 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvloop
+from pydantic import SecretStr
 
-from app.fal import Accepted, NotSent, Queued, RequestRef, Trouble, Unknown, alias_ref, trust
+from app.fal import Accepted, NotSent, Queue, Queued, RequestRef, Trouble, Unknown, alias_ref, trust
 from app.fal.wire import Sending
 
-from .conftest import OpenQueue
+from .conftest import FAL_KEY, OpenQueue
 from .wire import KLING, REQUEST_ID, Act, accepted, answer, serving
 
 REF: RequestRef = alias_ref(KLING, REQUEST_ID)
@@ -92,6 +95,27 @@ async def test_a_closed_port_is_not_sent(open_queue: OpenQueue) -> None:
 async def test_a_name_that_does_not_resolve_is_not_sent(open_queue: OpenQueue) -> None:
     outcome = await open_queue("http://falgate.invalid").submit(KLING, {}, start_seconds=60)
     assert isinstance(outcome, NotSent)
+
+
+def test_a_connection_that_is_reset_before_it_is_used_is_not_sent(
+    roots: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the loop that serves: there a socket that was reset is gone at once."""
+
+    async def reset(_: Sending, event: str, info: Any) -> None:
+        if event == "connection.connect_tcp.complete":
+            info["return_value"]._stream._transport.abort()
+            await asyncio.sleep(0)
+
+    async def ask() -> object:
+        async with serving(accepted()) as server:
+            queue = Queue(fal_key=SecretStr(FAL_KEY), queue_url=server.url, tls=roots)
+            outcome = await queue.submit(KLING, {}, start_seconds=60)
+            await queue.aclose()
+        return outcome
+
+    monkeypatch.setattr(Sending, "__call__", reset)
+    assert isinstance(uvloop.run(ask()), NotSent)
 
 
 async def test_a_full_backlog_is_not_sent(open_queue: OpenQueue) -> None:

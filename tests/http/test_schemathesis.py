@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ from schemathesis.config import (
 )
 from schemathesis.config import CoveragePhaseConfig as Coverage
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
+from schemathesis.generation.case import Case
+from schemathesis.generation.meta import CoveragePhaseData
 
 from app.deliveries.post import Tried
 from app.embedded import EmbeddedPostgres
@@ -65,6 +67,22 @@ class Findings:
                     self.faults[recorder.label, check.name, failure.title] = f"{failure.message}\n{command}"
 
 
+class OneOfAKind:
+    """Of the cases that put another wrong value, or one more subset of properties, in the same place, the first."""
+
+    def __init__(self) -> None:
+        self._asked: set[Hashable] = set()
+
+    def takes(self, case: Case) -> bool:
+        what = case.meta.phase.data if case.meta else None
+        if not isinstance(what, CoveragePhaseData):
+            return True
+        kind = case.operation.label, what.scenario, what.parameter, what.location, what.description
+        is_first = kind not in self._asked
+        self._asked.add(kind)
+        return is_first
+
+
 def explore(document: dict[str, Any], gateway: Gateway, person: Person, *, examples: int, coverage: bool) -> Findings:
     """Ask whatever the document allows, and much that it does not; always the same, as the seed is given."""
     project = ProjectConfig(
@@ -98,6 +116,13 @@ def explore(document: dict[str, Any], gateway: Gateway, person: Person, *, examp
             body["scope_id"] = NOBODYS  # which is refused, or everybody would be frozen
         if case.path == "/v1/quotas/{id}" and re.fullmatch(r"[0-9.]+", str(body.get("maximum"))):
             body["maximum"] = "1000.00"  # or there would soon be nothing left to spend
+
+    one_of_a_kind = OneOfAKind()
+    if examples < MANY:
+
+        @schemathesis.hook
+        def filter_case(_context: Any, case: Case) -> bool:
+            return one_of_a_kind.takes(case)
 
     findings = Findings()
     try:

@@ -57,7 +57,7 @@ async def _fill_pool(db: Database) -> None:
 
 async def test_after_a_restart_of_postgres_nobody_is_given_a_dead_connection(db: Database) -> None:
     await _fill_pool(db)
-    assert await _end_others(db) == 10
+    assert await _end_others(db) >= 10
     await asyncio.sleep(0.1)
     await _fill_pool(db)
     async with db.begin_plain() as plain:

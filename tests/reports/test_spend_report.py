@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 import jsonschema_rs
 import pytest
+import pytest_asyncio
 
 from app.accounts.callers import ADMIN_KEY, COMMAND_LINE, Actor
 from app.ids import show
@@ -19,6 +20,8 @@ from app.reports import limits
 from app.reports.desks import Desks, desks_within
 from app.settings import wheel_zone
 from tests.accounts.office import ADMIN_SECRET, START, Office, Somebody
+from tests.conftest import settings_for
+from tests.databases import Databases
 from tests.reports.history import Booked, Job, Maker, settled, write
 
 PATH: Final = "/v1/reports/spend"
@@ -26,6 +29,30 @@ TODAY: Final = START
 ZERO: Final = {
     "charged_usd": "0.00", "held_usd": "0.00", "seconds": 0, "jobs": 0, "succeeded": 0, "failed": 0, "canceled": 0,
 }  # fmt: skip
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def url(databases: Databases) -> Iterator[str]:
+    with databases.lent() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def open_office(url: str) -> AsyncIterator[Office]:
+    office = Office(settings_for(url, timezone="Europe/Berlin"))
+    await office.open()
+    yield office
+    await office.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def office(open_office: Office) -> Office:
+    """The same for all: each test has a history of its own, and none until it writes one."""
+    await fill(open_office)
+    return open_office
 
 
 def by(who: Somebody, **more: Any) -> Maker:
@@ -271,30 +298,40 @@ async def test_a_report_that_takes_too_long_is_refused(office: Office, monkeypat
     assert (await ask(office)).status_code == 200
 
 
+def sit_at(patch: pytest.MonkeyPatch, office: Office, desks: Desks) -> None:
+    patch.setitem(office.app.state._state, "desks", desks)
+
+
 @pytest.mark.parametrize(("connections", "desks"), [(3, 1), (4, 2), (500, 2)])
-def test_of_the_smallest_pool_too_one_connection_is_left_beside_reports_and_streams(
+async def test_of_the_smallest_pool_too_one_connection_is_left_beside_reports_and_streams(
     connections: int, desks: int
 ) -> None:
     assert desks_within(connections) == desks
 
 
-async def test_reports_wait_for_a_desk_and_never_take_all_connections(office: Office) -> None:
+async def test_reports_wait_for_a_desk_and_never_take_all_connections(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desks = Desks(2, patience_seconds=0.05)
-    office.app.state.desks = desks
+    sit_at(monkeypatch, office, desks)
     async with desks.taken(COMMAND_LINE), desks.taken(Actor(name="another", role="admin")):
         answer = await ask(office)
         assert (answer.status_code, answer.json()["code"]) == (503, "too-many-reports")
         assert int(answer.headers["retry-after"]) > 0
     assert (await ask(office)).status_code == 200
-    patient = office.app.state.desks = Desks(1)
+    patient = Desks(1)
+    sit_at(monkeypatch, office, patient)
     async with patient.taken(COMMAND_LINE):
         waiting = asyncio.create_task(ask(office))
         await asyncio.sleep(0)
     assert (await waiting).status_code == 200
 
 
-async def test_who_has_its_share_of_desks_waits_while_others_go_on(office: Office) -> None:
-    desks = office.app.state.desks = Desks(3, of_one=2, patience_seconds=0.05)
+async def test_who_has_its_share_of_desks_waits_while_others_go_on(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desks = Desks(3, of_one=2, patience_seconds=0.05)
+    sit_at(monkeypatch, office, desks)
     async with desks.taken(ADMIN_KEY), desks.taken(ADMIN_KEY):
         answer = await ask(office)
         assert (answer.status_code, answer.json()["code"]) == (503, "too-many-reports")

@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.sandbox.outbox import RETRY_WAITS_SECONDS
+from app.sandbox import webhooks
+from app.sandbox.box import Box, Settings
+from app.sandbox.outbox import RETRY_WAITS_SECONDS, Webhook
 
 from .receiving import Received, Receiver, is_genuine, run_receiver
 from .running import TEXT, Sandbox, run_sandbox
@@ -167,6 +169,19 @@ def test_a_refused_connection_is_tried_again(sandbox: Sandbox) -> None:
     while len(tries) < 2:
         tries = sandbox.http.get("/_sandbox/webhooks", params={"request_id": request_id}).json()["tries"]
     assert [(each["status_code"], each["error"]) for each in tries[:2]] == [(None, "ConnectError")] * 2
+
+
+async def test_whoever_resets_a_connection_before_it_is_used_harms_nobody() -> None:
+    """Under uvloop anyio says so in its own way."""
+
+    def reset(_: httpx.Request) -> httpx.Response:
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+    box = Box(Settings())
+    job = box.accept(TEXT, {"prompt": "a cat"}, origin="", key_fingerprint="", headers={}, deadline=60)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(reset)) as client:
+        assert await webhooks._post(box, client, Webhook(job, "http://receiver.test/")) is None
+    assert [each.error for each in box.outbox.tries] == ["ConnectError"]
 
 
 def test_after_ten_retries_it_is_given_up(sandbox: Sandbox, receiver: Receiver) -> None:
