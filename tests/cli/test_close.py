@@ -1,6 +1,7 @@
 """`falgate close`: what it prints, what it refuses, and that closing twice changes nothing."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,10 +50,9 @@ def test_a_month_is_closed_opened_again_and_listed(database_url: str, tmp_path: 
         1, "", "falgate: 2026-02 is closed too, and is the one to reopen first.\n",
     )  # fmt: skip
     assert close("2026-02", "--reopen", "--note", "a \x07bill\u202e came late") == (0, "2026-02 is open again\n", "")
-    today = datetime.now(UTC)
-    lines = close("--list")[1].splitlines()
+    lines = re.sub(r"reopened \d{4}-\d\d-\d\d by", "reopened today by", close("--list")[1]).splitlines()
     assert [line.partition(";")[0] for line in lines if not line.startswith(" ")] == totals[::-1]
-    assert f"  reopened {today:%Y-%m-%d} by command line: a �bill� came late" in lines
+    assert "  reopened today by command line: a �bill� came late" in lines
     assert falgate("audit", folder=tmp_path, **real(database_url)).out == "the ledger agrees\n"
 
 

@@ -37,9 +37,13 @@ async def one_hand(postgres: EmbeddedPostgres, template: str) -> AsyncIterator[H
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def hand(one_hand: Hand) -> AsyncIterator[Hand]:
-    """The books agree after each test; then its jobs are gone, so that no other meets them."""
+    """The books agree after each test; then its jobs are gone, its quotas, and what fal was to say."""
+    quotas = [row["id"] for row in await one_hand.sql("SELECT id FROM quotas")]
     yield one_hand
     await one_hand.assert_books_agree()
+    one_hand.fal.script.clear()
+    await one_hand.sql("DELETE FROM quota_usage WHERE NOT quota_id = ANY($1)", quotas)
+    await one_hand.sql("DELETE FROM quotas WHERE NOT id = ANY($1)", quotas)
     async with one_hand.gateway.wiring.db.begin_plain() as plain:
         await plain.execute(
             "SET LOCAL session_replication_role = replica;"
