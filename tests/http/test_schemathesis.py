@@ -73,7 +73,7 @@ class OneOfAKind:
     def __init__(self) -> None:
         self._asked: set[Hashable] = set()
 
-    def takes(self, case: Case) -> bool:
+    def takes(self, case: Case[Any]) -> bool:
         what = case.meta.phase.data if case.meta else None
         if not isinstance(what, CoveragePhaseData):
             return True
@@ -121,7 +121,7 @@ def explore(document: dict[str, Any], gateway: Gateway, person: Person, *, examp
     if examples < MANY:
 
         @schemathesis.hook
-        def filter_case(_context: Any, case: Case) -> bool:
+        def filter_case(_context: Any, case: Case[Any]) -> bool:
             return one_of_a_kind.takes(case)
 
     findings = Findings()

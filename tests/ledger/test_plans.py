@@ -264,7 +264,7 @@ class Explaining(asyncpg.Connection):
         await self._explain(query, values)
         return await super().execute(query, *values, **more)
 
-    async def cursor(self, query: str, *values: Any, **more: Any) -> Any:
+    async def cursor(self, query: str, *values: Any, **more: Any) -> Any:  # type: ignore[override]  # always awaited
         await self._explain(query, values)
         return await super().cursor(query, *values, **more)
 
