@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -13,9 +13,12 @@ from app.catalogue.registry import Catalogue, load_catalogue
 from app.db import Database
 from app.fal import Downloads, KeySet, Platform, Queue, Storage, trust
 from app.metrics import Metrics
-from app.output_store import OutputStore, open_store
+from app.output_store import open_store
 from app.settings import Settings
 from app.tokens import Tokens
+
+if TYPE_CHECKING:
+    from app.output_store.store import OutputStore
 
 log = logging.getLogger("falgate")
 
@@ -31,7 +34,7 @@ class Wiring:
     storage: Storage
     signatures: KeySet
     downloads: Downloads
-    output_store: OutputStore | None
+    output_store: "OutputStore | None"
     tls: ssl.SSLContext
     catalogue: Catalogue
     metrics: Metrics

@@ -39,7 +39,7 @@ def print_explained(entries: ExplainedEntries) -> str:
     ]
     lines = [
         f"{job}  {told.status}",
-        *wrap(told.summary, _WIDTH),
+        *_wrapped(told.summary, _WIDTH),
         *(line for name, part in parts for line in ["", *_below(name, part)]),
     ]
     return "".join(f"{printable(line).rstrip()}\n" for line in lines)
@@ -86,7 +86,7 @@ def _attempt(attempt: Attempt) -> str:
 
 def _entry(entry: ExplainedEntry) -> list[str]:
     head = f"{_moment(entry.created_at)}  {entry.kind:<10}  {decimal_text(entry.amount_usd):>8}"
-    return [head, *(f"  {line}" for line in wrap(entry.why, _WIDTH - _MARGIN))]
+    return [head, *(f"  {line}" for line in _wrapped(entry.why, _WIDTH - _MARGIN))]
 
 
 def _quota(quota: QuotaTouched) -> list[str]:
@@ -115,3 +115,8 @@ def _whose(quota: QuotaTouched) -> str:
 
 def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width`; an id, which has hyphens, stays in one piece."""
+    return wrap(text, width, break_on_hyphens=False, break_long_words=False)

@@ -99,7 +99,7 @@ entries = Table(
     CheckConstraint("mark IN ('differs', 'unstated')", name="entries_mark_check"),
     CheckConstraint("(kind IN ('settle', 'void')) = (resolves_id IS NOT NULL)", name="entries_resolves_check"),
     Index("entries_resolved_once_key", "job_id", unique=True, postgresql_where=text("resolves_id IS NOT NULL")),
-    Index("entries_booked_at_idx", "booked_at", postgresql_using="brin"),
+    Index("entries_booked_at_idx", "booked_at"),
 )
 
 

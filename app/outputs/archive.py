@@ -5,17 +5,20 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from app.fal import Download, DownloadGone, DownloadTrouble, OutOfRange
 from app.ids import show
 from app.loop import Loop
-from app.output_store import NotStored, OutputStore, StoreTrouble
+from app.output_store import NotStored, StoreTrouble
 from app.outputs import rows
 from app.outputs.rows import Due, Kept
 from app.outputs.types import safe_type
 from app.wiring import Wiring
+
+if TYPE_CHECKING:
+    from app.output_store.store import OutputStore
 
 log = logging.getLogger("falgate.outputs")
 
@@ -44,7 +47,7 @@ class Archive:
             self.loop.start(self._delete(store, one) if one.is_erased else self._copy(store, one))
         return len(due)
 
-    async def _copy(self, store: OutputStore, due: Due) -> None:
+    async def _copy(self, store: "OutputStore", due: Due) -> None:
         try:
             async with asyncio.timeout(rows.TRY_SECONDS):
                 kept = await self._fetch(store, due)
@@ -62,7 +65,7 @@ class Archive:
         else:
             await self._store(store, due, kept)
 
-    async def _fetch(self, store: OutputStore, due: Due) -> Kept:
+    async def _fetch(self, store: "OutputStore", due: Due) -> Kept:
         async with aclosing(await self._wiring.downloads.open(due.url)) as download:
             content_type = safe_type(download.content_type, due.content_type)
             count = _Count(download)
@@ -74,7 +77,7 @@ class Archive:
             raise NotWhole("the store holds less than was written to it")
         return Kept(content_type=content_type, size_bytes=count.size_bytes, sha256=count.digest.digest())
 
-    async def _store(self, store: OutputStore, due: Due, kept: Kept) -> None:
+    async def _store(self, store: "OutputStore", due: Due, kept: Kept) -> None:
         settings, now = self._wiring.settings, self._wiring.clock()
         if await rows.store_output(self._wiring.db, due, kept, days=settings.payload_days, now=now):
             self._wiring.metrics.output_tries.labels("stored").inc()
@@ -91,7 +94,7 @@ class Archive:
         else:
             log.warning("job_%s: its video is not kept yet (try %d): %s", due.job_id.hex, due.tries, error, extra=about)
 
-    async def _delete(self, store: OutputStore, due: Due) -> None:
+    async def _delete(self, store: "OutputStore", due: Due) -> None:
         try:
             await store.delete(due.path)
         except StoreTrouble as trouble:

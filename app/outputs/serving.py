@@ -4,16 +4,19 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from app.fal import DownloadGone, DownloadTrouble, OutOfRange
 from app.ids import show
-from app.output_store import NotStored, OutputStore, StoreTrouble
+from app.output_store import NotStored, StoreTrouble
 from app.outputs.ranges import ByteRange
 from app.outputs.types import safe_type, suffix_of
 from app.problems import Problem
 from app.wiring import Wiring
+
+if TYPE_CHECKING:
+    from app.output_store.store import OutputStore
 
 log = logging.getLogger("falgate.outputs")
 
@@ -120,7 +123,7 @@ async def open_video(wiring: Wiring, video: Video, wanted: Wanted) -> Content:
     return await _open_at_fal(wiring, video, wanted)
 
 
-async def _open_kept(wiring: Wiring, store: OutputStore, video: Video, wanted: Wanted) -> Content:
+async def _open_kept(wiring: Wiring, store: "OutputStore", video: Video, wanted: Wanted) -> Content:
     size, etag = video.size_bytes or 0, f'"{(video.sha256 or b"").hex()}"'
     part = wanted.byte_range if wanted.if_range in {None, etag} else None
     place = (0, size) if part is None else part.within(size)

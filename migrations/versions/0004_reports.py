@@ -15,7 +15,7 @@ depends_on: Sequence[str] | None = None
 
 _UP = """
 ALTER TABLE entries ADD COLUMN job_status text;
-CREATE INDEX entries_booked_at_idx ON entries USING brin (booked_at) WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX entries_booked_at_idx ON entries (booked_at);
 CREATE INDEX attempts_sent_at_idx ON attempts USING brin (sent_at) WITH (pages_per_range = 32, autosummarize = on);
 
 ALTER TABLE spend_daily ADD COLUMN jobs bigint NOT NULL DEFAULT 0, ADD COLUMN succeeded bigint NOT NULL DEFAULT 0,

@@ -110,7 +110,7 @@ NOT_KILLED: Final[dict[str, str]] = {
     "commit app.ledger.audit:audit": "reads",
     "commit app.ledger.prices.simulation:simulate_price": "reads",
     "platform.prices app.ledger.prices.check:check_prices": "reads, and writes nothing",
-    "commit app.ledger.spend:rebuild_spend": "a command's, which may be given again; the sums are written whole or not",
+    "commit app.ledger.spend:_alone": "a command's, which may be given again; each week is written whole or not",
     "commit app.ledger.older_release:count_older_ends": "so little is looked at again: nothing is lost",
     "commit app.ledger.older_release:_count": "one transaction, made anew by whoever looks next; no older release here",
     "commit app.ledger.refusals:RefusalCounts.flush": "a second's counts of refusals are lost: they are no money",

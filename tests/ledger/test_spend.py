@@ -1,9 +1,13 @@
 """The sums by day and month: written anew from entries, they are what was written with the entries."""
 
+import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
+from app.ledger import spend
 from app.ledger.spend import is_spend_missing, rebuild_spend
 
 from .house import House
@@ -99,3 +103,23 @@ async def test_what_is_booked_while_the_books_are_closed_falls_where_they_open_a
         ("2026-06-01", Decimal("1.40"), 0, 1),
     ]
     assert [difference.what for difference in await house.audit()] == ["books open since"], "no month is closed"
+
+
+async def test_nothing_is_lost_that_ends_while_sums_are_written_anew(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Day after day, in a transaction each; those who settle come in between."""
+    monkeypatch.setattr(spend, "_DAYS_AT_ONCE", 1)
+    who = [await house.someone() for _ in range(3)]
+    jobs = []
+    for number in range(36):
+        house.clock.advance(hours=8)
+        jobs.append(await house.submit(who[number % 3]))
+
+    async def end_all() -> None:
+        for job_id in jobs:
+            await house.end(job_id, usd="0" if job_id == jobs[5] else None)
+
+    await asyncio.gather(end_all(), rebuild_spend(house.db, zone=house.wiring.settings.zone))
+    assert await house.audit() == []
+    assert len((await sums(house))[0]) > 3

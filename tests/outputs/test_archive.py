@@ -79,7 +79,7 @@ async def test_a_video_is_copied_with_its_digest_and_then_served_from_the_copy(
 
 
 async def test_parts_of_a_copy(hand: Hand, cdn: Cdn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.output_store.PIECE_BYTES", 64)
+    monkeypatch.setattr("app.output_store.store.PIECE_BYTES", 64)
     job_id = await succeed(hand, cdn.put("boat.mp4", File()))
     await archive(hand)
     etag = (await content(hand, job_id, method="HEAD")).headers["etag"]

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 from obstore.store import MemoryStore
 
-from app.output_store import NotStored, OutputStore, StoreTrouble, open_store
+from app.output_store import NotStored, StoreTrouble, open_store
+from app.output_store.store import OutputStore
 from app.outputs.serving import Video, Wanted, find_link, open_video
 from app.wiring import unwire, wire
 from tests.conftest import settings_for
@@ -143,7 +144,7 @@ async def test_a_bucket_that_refuses_us_is_refused(bucket: Bucket, wrong: dict[s
 
 
 async def test_a_bucket_that_is_away_may_come_back(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.output_store._RETRIES", 0)
+    monkeypatch.setattr("app.output_store.store._RETRIES", 0)
     bucket.status = 503
     with pytest.raises(StoreTrouble) as trouble:
         await opened(**bucket.settings).require_writable()

@@ -99,7 +99,7 @@ async def pages_by_job(db: Database, streams: Streams, asked: ByJob, *, header: 
 
 
 async def pages_by_booking(db: Database, streams: Streams, asked: ByBooking, *, header: bytes) -> Pages:
-    """A slice of time after the other, since entries have no index but the ranges of `booked_at` in their table.
+    """A slice of time after the other: however few of its entries a caller may see, a page's statement is short.
 
     A slice is as long as a page's worth of entries takes, so that what is read for a page is little more than it.
     """

@@ -1,4 +1,4 @@
-"""OUTPUT_STORE: the folder or the bucket that keeps the videos, by one interface."""
+"""The folder or the bucket that keeps the videos, by one interface."""
 
 import asyncio
 import os
@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 import obstore
 from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, S3Store
-from pydantic import SecretStr
 
-from app.settings import Settings, split_place
+from app.output_store import NotStored, StoreTrouble
+from app.settings import split_place
 
 PIECE_BYTES: Final = 262_144
 """What is read of a file at a time."""
@@ -27,18 +27,6 @@ _PROBE_SECONDS: Final = 10.0
 _PRIVATE: Final = 0o700
 
 Result = TypeVar("Result")
-
-
-class StoreTrouble(Exception):  # noqa: N818  a fact
-    """The store did not do it; the reason is one line, for the operator. `is_refusal`: asking again will not help."""
-
-    def __init__(self, reason: str, *, is_refusal: bool = False) -> None:
-        super().__init__(reason)
-        self.is_refusal = is_refusal
-
-
-class NotStored(Exception):  # noqa: N818  a fact
-    """There is nothing of this name."""
 
 
 class OutputStore:
@@ -165,25 +153,6 @@ class OutputStore:
             raise NotStored from None
         except Exception as error:  # noqa: BLE001  of the Rust below, which has many
             raise _trouble(error) from None
-
-
-def open_store(settings: Settings) -> OutputStore | None:
-    """That of OUTPUT_STORE, if it is set. Raises StoreTrouble."""
-    if settings.output_store is None:
-        return None
-    given = {
-        "access_key_id": settings.aws_access_key_id,
-        "secret_access_key": settings.aws_secret_access_key,
-        "session_token": settings.aws_session_token,
-        "region": settings.aws_region,
-        "endpoint": settings.aws_endpoint_url,
-    }
-    keys = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in given.items()
-        if value is not None
-    }
-    return OutputStore(settings.output_store, keys=keys)
 
 
 def _trouble(error: Exception) -> StoreTrouble:
