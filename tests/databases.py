@@ -19,7 +19,7 @@ _SCHEMA: Final = " UNION ALL ".join(
 )
 _TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _END_OTHERS: Final = """
-SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
 
 
@@ -94,7 +94,8 @@ class Databases:
 
     async def _empty(self, name: str, lent: Plain) -> bool:
         """As new again, without whoever is still connected; False where the schema was changed."""
-        await lent.execute(_END_OTHERS)
+        while await lent.fetchval(_END_OTHERS):
+            pass  # Postgres' own wait for them looks every 100 ms, at one after the other
         if await _schema_of(lent) != self._schemas[name]:
             return False
         deletes = "; ".join(f'DELETE FROM "{table}"' for table in self._tables)  # noqa: S608  ours

@@ -11,7 +11,7 @@ from app.accounts import keys, teams, users
 from app.accounts.callers import COMMAND_LINE, Role
 from app.accounts.last_used import LastUsed
 from app.accounts.shapes import KeyBody, MadeKey, Team, TeamBody, User, UserBody
-from app.db import Database
+from app.db import Database, Tx
 from app.ids import show
 from app.main import create_app
 from app.settings import Settings
@@ -69,14 +69,15 @@ class Office:
 
     async def open(self) -> None:
         """Fill it."""
-        self.film = await self.team("Film")
-        self.print = await self.team("Print")
-        self.member = await self.somebody("Mia", "member")
-        self.lead = await self.somebody("Lea", "lead")
-        self.finance = await self.somebody("Finn", "finance")
-        self.admin = await self.somebody("Ada", "admin")
-        self.other_member = await self.somebody("Max", "member", team=self.print)
-        self.other_lead = await self.somebody("Leo", "lead", team=self.print)
+        async with self.db.begin() as tx:
+            self.film = await self._make_team(tx, "Film")
+            self.print = await self._make_team(tx, "Print")
+            self.member = await self._make_somebody(tx, "Mia", "member", self.film)
+            self.lead = await self._make_somebody(tx, "Lea", "lead", self.film)
+            self.finance = await self._make_somebody(tx, "Finn", "finance", self.film)
+            self.admin = await self._make_somebody(tx, "Ada", "admin", self.film)
+            self.other_member = await self._make_somebody(tx, "Max", "member", self.print)
+            self.other_lead = await self._make_somebody(tx, "Leo", "lead", self.print)
 
     async def close(self) -> None:
         """Leave it."""
@@ -85,19 +86,27 @@ class Office:
 
     async def team(self, name: str) -> Team:
         async with self.db.begin() as tx:
-            return await teams.create_team(tx, TeamBody(name=name), actor=COMMAND_LINE, now=self.clock())
+            return await self._make_team(tx, name)
 
     async def somebody(self, name: str, role: Role, *, team: Team | None = None) -> Somebody:
-        team_id = (team or self.film).id
         async with self.db.begin() as tx:
-            body = UserBody(name=name, team_id=team_id, role=role)
-            user = await users.create_user(tx, body, actor=COMMAND_LINE, now=self.clock())
-        return Somebody(user, await self.key(user.id))
+            return await self._make_somebody(tx, name, role, team or self.film)
 
     async def key(self, user_id: UUID, *, expires_at: datetime | None = None) -> MadeKey:
         async with self.db.begin() as tx:
-            body = KeyBody(user_id=user_id, name="a key", expires_at=expires_at)
-            return await keys.create_key(tx, body, actor=COMMAND_LINE, now=self.clock())
+            return await self._make_key(tx, user_id, expires_at)
+
+    async def _make_team(self, tx: Tx, name: str) -> Team:
+        return await teams.create_team(tx, TeamBody(name=name), actor=COMMAND_LINE, now=self.clock())
+
+    async def _make_somebody(self, tx: Tx, name: str, role: Role, team: Team) -> Somebody:
+        body = UserBody(name=name, team_id=team.id, role=role)
+        user = await users.create_user(tx, body, actor=COMMAND_LINE, now=self.clock())
+        return Somebody(user, await self._make_key(tx, user.id, None))
+
+    async def _make_key(self, tx: Tx, user_id: UUID, expires_at: datetime | None) -> MadeKey:
+        body = KeyBody(user_id=user_id, name="a key", expires_at=expires_at)
+        return await keys.create_key(tx, body, actor=COMMAND_LINE, now=self.clock())
 
     async def call(
         self, who: Somebody | str, method: str, path: str, *, content: bytes | None = None, **body: Any

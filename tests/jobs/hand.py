@@ -14,6 +14,7 @@ from unittest.mock import patch
 import httpx
 
 from app import main, wiring
+from app.accounts.key_secrets import hash_of, new_secret, shown_prefix
 from app.fal import (
     Accepted,
     BillableUnits,
@@ -26,6 +27,7 @@ from app.fal import (
     Unknown,
     alias_ref,
 )
+from app.ids import new_id, show
 from app.jobs.rooms import Rooms
 from app.ledger.audit import audit
 from app.loop import Loop
@@ -37,6 +39,15 @@ TEXT = "fal-ai/kling-video/v2.1/master/text-to-video"
 VIDEO: dict[str, object] = {"video": {"url": "https://fal.media/files/boat.mp4"}}
 FIVE = BillableUnits("5", Decimal(5))
 _numbers = itertools.count(1)
+_FURNITURE = """
+WITH team AS (INSERT INTO teams (id, name, created_at) VALUES ($1, 'team ' || $5::text, now())),
+person AS (INSERT INTO users (id, team_id, name, role, created_at) VALUES ($2, $1, 'user ' || $5, 'member', now())),
+key AS (INSERT INTO keys (id, user_id, name, prefix, created_at) VALUES ($3, $2, 'key', $9, now())),
+secret AS (INSERT INTO key_secrets (hash, key_id, created_at) VALUES ($4, $3, now()))
+INSERT INTO quotas (id, scope, scope_id, metric, "window", maximum, created_at)
+SELECT id, 'organization', '', metric, period, 1000, now()
+FROM (VALUES ($6::uuid, 'usd', 'day'), ($7, 'in_flight', NULL)) q (id, metric, period) WHERE $8
+"""
 
 
 def accepted(fal_request_id: str | None = None) -> Accepted:
@@ -270,6 +281,17 @@ async def rest(loop: Loop) -> None:
         await asyncio.wait(set(loop._working))
 
 
+async def _furnish(gateway: Gateway, *, with_quotas: bool) -> Person:
+    """Somebody with a key, and room to spend: in one statement, as many tests begin with it."""
+    now = datetime.now(UTC)
+    team, user, key, *quotas = (new_id(now) for _ in range(5))
+    secret = new_secret()
+    async with gateway.wiring.db.plain() as plain:
+        number, prefix = str(gateway._made), shown_prefix(secret)
+        await plain.execute(_FURNITURE, team, user, key, hash_of(secret), number, *quotas, with_quotas, prefix)
+    return Person(show("user", user), show("team", team), show("key", key), secret)
+
+
 @asynccontextmanager
 async def by_hand(settings: Settings, *, shared: bool = False) -> AsyncIterator[Hand]:
     """A gateway that neither sends nor tracks but when a test says so; the ledger agrees with itself afterwards."""
@@ -283,10 +305,7 @@ async def by_hand(settings: Settings, *, shared: bool = False) -> AsyncIterator[
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
         async with app.router.lifespan_context(app), client:
             gateway = Gateway(app, "http://gateway", client)
-            gateway._made = next(_numbers) * 10 if shared else 0  # names of teams are unique
-            if not shared:
-                await gateway.set_quota("1000")
-                await gateway.set_quota(1000, "in_flight", None)
-            hand = Hand(gateway, fal, clock, await gateway.make_person())
+            gateway._made = next(_numbers) * 10 if shared else 2  # names of teams are unique
+            hand = Hand(gateway, fal, clock, await _furnish(gateway, with_quotas=not shared))
             yield hand
             await hand.assert_books_agree()

@@ -142,7 +142,7 @@ async def test_a_lost_listening_connection_wakes_whoever_waits_and_is_made_again
     async with hub.watching(job_id) as news:
         async with db.plain() as plain:
             await plain.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_notify%'"
             )
         await asyncio.wait_for(news.wait(), HANGS_AFTER_SECONDS)  # before it listens again

@@ -198,12 +198,13 @@ async def live(url: str, zone: str, acts: list[tuple[str, int]]) -> None:
 ACTS = ["submit", "end", "end", "adjust", "wait", "close", "close", "reopen"]
 
 
+@pytest.mark.parametrize("histories", [4, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Africa/Cairo"])
 def test_a_closed_month_stays_as_it_is_in_any_history_and_the_months_sum_to_the_ledger(
-    database_url: str, zone: str
+    database_url: str, zone: str, histories: int
 ) -> None:
     @settings(
-        max_examples=8, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+        max_examples=histories, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 11)), min_size=15, max_size=25))
