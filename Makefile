@@ -79,7 +79,7 @@ soak: install ## Half an hour of two replicas, faults and restarts (MINUTES=30):
 	@$(BIN)/python -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: bench
-bench: install ## Measure; prints one table, and writes it as JSON.
+bench: install ## Measure (20 minutes); prints one table, and writes it as JSON.
 	@$(BIN)/python -m tests.bench
 
 .PHONY: clips
