@@ -1,27 +1,11 @@
 """Kling 2.1 Master, image to video, as fal documents it (FAL.md 7.1, 7.2)."""
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen, ImageUrl
-from app.catalogue.kling import (
-    IMAGE_BYTES,
-    IMAGE_TYPES,
-    NEGATIVE_PROMPT,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import IMAGE_BYTES, IMAGE_TYPES, ImageToVideo, five_seconds, seconds_of
 
 
-class ImageToVideoV21MasterRequest(Input):
+class ImageToVideoV21MasterRequest(ImageToVideo):
     """fal's `ImageToVideoV21MasterRequest`."""
-
-    prompt: Prompt
-    image_url: ImageUrl
-    duration: FiveOrTen = "5"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
 
 
 ENDPOINT = Endpoint(

@@ -1,26 +1,11 @@
 """Kling 2.1 Master, text to video, as fal documents it (FAL.md 7.1, 7.2)."""
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen
-from app.catalogue.kling import (
-    NEGATIVE_PROMPT,
-    AspectRatio,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import TextToVideo, five_seconds, seconds_of
 
 
-class TextToVideoV21MasterRequest(Input):
+class TextToVideoV21MasterRequest(TextToVideo):
     """fal's `TextToVideoV21MasterRequest`."""
-
-    prompt: Prompt
-    duration: FiveOrTen = "5"
-    aspect_ratio: AspectRatio = "16:9"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
 
 
 ENDPOINT = Endpoint(

@@ -5,29 +5,12 @@ length of the prompts; 2500 is that of every other Kling on fal (`ImageToVideoV2
 `ImageToVideoV25ProRequest` in ZOD).
 """
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen, ImageUrl
-from app.catalogue.kling import (
-    IMAGE_BYTES,
-    IMAGE_TYPES,
-    NEGATIVE_PROMPT,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import IMAGE_BYTES, IMAGE_TYPES, ImageToImage, five_seconds, seconds_of
 
 
-class ImageToVideoV21ProRequest(Input):
+class ImageToVideoV21ProRequest(ImageToImage):
     """fal's `ImageToVideoV21ProRequest`."""
-
-    prompt: Prompt
-    image_url: ImageUrl
-    duration: FiveOrTen = "5"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
-    tail_image_url: ImageUrl | None = None
 
 
 ENDPOINT = Endpoint(

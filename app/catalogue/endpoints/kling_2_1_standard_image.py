@@ -5,28 +5,12 @@ Price: FAL.md 7.3, fal.ai/models/fal-ai/kling-video/v2.1/standard/image-to-video
 `zSchemaKlingVideoV21StandardImageToVideoInput`.
 """
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen, ImageUrl
-from app.catalogue.kling import (
-    IMAGE_BYTES,
-    IMAGE_TYPES,
-    NEGATIVE_PROMPT,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import IMAGE_BYTES, IMAGE_TYPES, ImageToVideo, five_seconds, seconds_of
 
 
-class ImageToVideoV21StandardRequest(Input):
+class ImageToVideoV21StandardRequest(ImageToVideo):
     """fal's `ImageToVideoV21StandardRequest`."""
-
-    prompt: Prompt
-    image_url: ImageUrl
-    duration: FiveOrTen = "5"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
 
 
 ENDPOINT = Endpoint(

@@ -5,29 +5,12 @@ Price: FAL.md 7.3, fal.ai/models/fal-ai/kling-video/v2.5-turbo/pro/image-to-vide
 `zSchemaKlingVideoV25TurboProImageToVideoInput`.
 """
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen, ImageUrl
-from app.catalogue.kling import (
-    IMAGE_BYTES,
-    IMAGE_TYPES,
-    NEGATIVE_PROMPT,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import IMAGE_BYTES, IMAGE_TYPES, ImageToImage, five_seconds, seconds_of
 
 
-class ImageToVideoV25ProRequest(Input):
+class ImageToVideoV25ProRequest(ImageToImage):
     """fal's `ImageToVideoV25ProRequest`."""
-
-    prompt: Prompt
-    image_url: ImageUrl
-    duration: FiveOrTen = "5"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
-    tail_image_url: ImageUrl | None = None
 
 
 ENDPOINT = Endpoint(

@@ -4,27 +4,12 @@ Price: FAL.md 7.3, fal.ai/models/fal-ai/kling-video/v2.5-turbo/pro/text-to-video
 `@fal-ai/client` 1.10.1 types/endpoints.d.ts:44569, which says that it is the one of 2.1 Master (FAL.md 7.2).
 """
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen
-from app.catalogue.kling import (
-    NEGATIVE_PROMPT,
-    AspectRatio,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import TextToVideo, five_seconds, seconds_of
 
 
-class TextToVideoV25ProRequest(Input):
+class TextToVideoV25ProRequest(TextToVideo):
     """fal's `TextToVideoV25ProRequest`."""
-
-    prompt: Prompt
-    duration: FiveOrTen = "5"
-    aspect_ratio: AspectRatio = "16:9"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
 
 
 ENDPOINT = Endpoint(

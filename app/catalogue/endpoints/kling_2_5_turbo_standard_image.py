@@ -4,28 +4,12 @@ Price: FAL.md 7.3, fal.ai/models/fal-ai/kling-video/v2.5-turbo/standard/image-to
 `@fal-ai/client` 1.10.1 types/endpoints.d.ts:44571, which says that it is the one of 2.1 Master (FAL.md 7.2).
 """
 
-from app.catalogue.endpoint import Endpoint, Input
-from app.catalogue.fields import FiveOrTen, ImageUrl
-from app.catalogue.kling import (
-    IMAGE_BYTES,
-    IMAGE_TYPES,
-    NEGATIVE_PROMPT,
-    CfgScale,
-    NegativePrompt,
-    Prompt,
-    five_seconds,
-    seconds_of,
-)
+from app.catalogue.endpoint import Endpoint
+from app.catalogue.kling import IMAGE_BYTES, IMAGE_TYPES, ImageToVideo, five_seconds, seconds_of
 
 
-class ImageToVideoV25StandardRequest(Input):
+class ImageToVideoV25StandardRequest(ImageToVideo):
     """fal's `ImageToVideoV25StandardRequest`."""
-
-    prompt: Prompt
-    image_url: ImageUrl
-    duration: FiveOrTen = "5"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
 
 
 ENDPOINT = Endpoint(

@@ -5,19 +5,13 @@ every second). Input: the same page and `@fal-ai/client` 1.10.1 types/endpoints.
 prompts is that of its sibling (`ImageToVideoV26ProRequest`).
 """
 
-from app.catalogue.endpoint import Endpoint, Input, each_second
-from app.catalogue.fields import FiveOrTen
-from app.catalogue.kling import NEGATIVE_PROMPT, AspectRatio, CfgScale, NegativePrompt, Prompt, seconds_of
+from app.catalogue.endpoint import Endpoint, each_second
+from app.catalogue.kling import TextToVideo, seconds_of
 
 
-class TextToVideoV26ProRequest(Input):
+class TextToVideoV26ProRequest(TextToVideo):
     """fal's `TextToVideoV26ProRequest`."""
 
-    prompt: Prompt
-    duration: FiveOrTen = "5"
-    aspect_ratio: AspectRatio = "16:9"
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    cfg_scale: CfgScale = 0.5
     generate_audio: bool = True
 
 
