@@ -1,17 +1,24 @@
 """JSON or CSV: as `?format=` says, else as the `Accept` header does."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Response
+from pydantic import BaseModel
 
 from app.reports.csv import MEDIA_TYPE
 from app.reports.period import Faults
 
 FORMATS: Final = ("json", "csv")
+WITH_TOTAL: Final = "JSON, or CSV: a header, the same lines, and a last line that begins with `total`."
 
 _JSON: Final = ("application/json", "application/*", "*/*")
 _CSV: Final = ("text/csv", "text/*", "*/*")
+
+
+def json_or_csv(model: type[BaseModel], description: str) -> dict[int | str, dict[str, Any]]:
+    """Such an answer as OpenAPI has it, for a route's `responses`."""
+    return {200: {"model": model, "description": description, "content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
 def wants_csv(given: Sequence[str], accept: str, faults: Faults) -> bool:

@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack
 from tempfile import SpooledTemporaryFile
-from typing import Annotated, Any, BinaryIO, Final, cast
+from typing import Annotated, BinaryIO, Final, cast
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -23,7 +23,7 @@ from app.reports.fal_bill.shapes import (
     show_line,
 )
 from app.reports.fal_bill.written import write_csv
-from app.reports.formats import wants_csv
+from app.reports.formats import json_or_csv, wants_csv
 from app.reports.lines.pages import CsvResponse, Pages
 from app.reports.parameters import FORMAT, SINCE, UNTIL, parameter
 from app.reports.period import Faults
@@ -31,6 +31,7 @@ from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
 
+_EITHER: Final = "JSON, by pages, or CSV: a header and all lines."
 _IN_MEMORY: Final = 1_000_000  # bytes; the rest is a file
 _CHUNK: Final = 65_536
 _SINCE: Final = {**SINCE, "description": "A date, which begins at its first instant in TIMEZONE, or a moment."}
@@ -39,20 +40,14 @@ _LIMIT: Final = parameter(
     "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Of JSON; CSV has all lines."
 )
 _CURSOR: Final = parameter("cursor", {"type": "string"}, "`next_cursor` of the page before.")
-_RECONCILED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "model": ReconciliationReport,
-        "description": "JSON, by pages, or CSV: a header and all lines.",
-        "content": {"text/csv": {"schema": {"type": "string"}}},
-    }
-}
 
 
 @router.get(
     "/v1/reports/reconciliation",
     operation_id="get_reconciliation_report",
     summary="fal's bill and ours",
-    responses=_RECONCILED | responses(401, 403, 422, 503),
+    responses=json_or_csv(ReconciliationReport, "JSON, by pages, or CSV: a header and all lines.")
+    | responses(401, 403, 422, 503),
     openapi_extra={"parameters": [_SINCE, _UNTIL, LIST, _LIMIT, _CURSOR, FORMAT]},
 )
 async def get_reconciliation(

@@ -1,6 +1,6 @@
 """The route of the report of refusals."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -9,7 +9,7 @@ from app.http import JsonRoute
 from app.jobs.rooms import InRooms
 from app.problems import responses
 from app.reports.desks import Desks
-from app.reports.formats import answered, wants_csv
+from app.reports.formats import WITH_TOTAL, answered, json_or_csv, wants_csv
 from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
 from app.reports.refusals.report import read_asked, read_refusals
@@ -18,20 +18,12 @@ from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
 
-_REFUSED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "model": RefusalReport,
-        "description": "JSON, or CSV: a header, the same lines, and a last line that begins with `total`.",
-        "content": {"text/csv": {"schema": {"type": "string"}}},
-    }
-}
-
 
 @router.get(
     "/v1/reports/refusals",
     operation_id="get_refusals_report",
     summary="What was refused",
-    responses=_REFUSED | responses(401, 403, 422, 503),
+    responses=json_or_csv(RefusalReport, WITH_TOTAL) | responses(401, 403, 422, 503),
     openapi_extra={"parameters": [SINCE, UNTIL, GROUP_BY, FORMAT]},
 )
 async def get_refusals(request: Request, actor: AnyActor, wired: Wired, rooms: InRooms) -> Response:

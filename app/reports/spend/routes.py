@@ -1,6 +1,6 @@
 """The route of the report of spend."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -8,7 +8,7 @@ from app.accounts.access import AnyActor
 from app.http import JsonRoute
 from app.problems import responses
 from app.reports.desks import Desks
-from app.reports.formats import answered, wants_csv
+from app.reports.formats import WITH_TOTAL, answered, json_or_csv, wants_csv
 from app.reports.parameters import FORMAT, SINCE, UNTIL
 from app.reports.period import Faults
 from app.reports.spend.report import read_asked, read_spend
@@ -18,20 +18,12 @@ from app.wiring import Wired
 
 router: Final = APIRouter(route_class=JsonRoute, tags=["reports"])
 
-_SPENT: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "model": SpendReport,
-        "description": "JSON, or CSV: a header, the same lines, and a last line that begins with `total`.",
-        "content": {"text/csv": {"schema": {"type": "string"}}},
-    }
-}
-
 
 @router.get(
     "/v1/reports/spend",
     operation_id="get_spend_report",
     summary="What was spent",
-    responses=_SPENT | responses(401, 403, 422, 503),
+    responses=json_or_csv(SpendReport, WITH_TOTAL) | responses(401, 403, 422, 503),
     openapi_extra={"parameters": [SINCE, UNTIL, GROUP_BY, FORMAT]},
 )
 async def get_spend(request: Request, actor: AnyActor, wired: Wired) -> Response:
