@@ -74,7 +74,8 @@ TEAMS, USERS = 20, 1_000
 PAGE_BUFFERS = 1_000
 NOW = datetime(2026, 5, 3, 12, tzinfo=UTC)  # when the newest seeded job was made
 
-# Ids sort by time: 30 days of jobs, the newest `OPEN` under way. uuid7 from the number of the job.
+# Ids sort by time: 30 days of jobs, the newest `OPEN` under way. uuid7 from the number of the job. Entries lie in the
+# order in which they were booked.
 _SEED = f"""
 CREATE FUNCTION seeded(n bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS $$
     SELECT (lpad(to_hex(1775217600000 + n * 2592), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
@@ -118,7 +119,8 @@ SELECT id, id, 'hold', 'job', quoted_usd, seconds, price_id, NULL::uuid, user_id
 UNION ALL
 SELECT md5('entry' || id)::uuid, id, CASE WHEN charged_usd > 0 THEN 'settle' ELSE 'void' END, id::text, quoted_usd,
        seconds, price_id, id, user_id, team_id, key_id, model, end_user, tags, status, finished_at
-FROM jobs WHERE finished_at IS NOT NULL;
+FROM jobs WHERE finished_at IS NOT NULL
+ORDER BY 16;
 INSERT INTO idempotency_keys SELECT user_id, 'key ' || id, 'x', id FROM jobs ORDER BY id LIMIT 200000;
 INSERT INTO payloads SELECT id, '{{}}' FROM jobs WHERE status = 'queued';
 INSERT INTO outputs (job_id, url, path, size_bytes, sha256, stored_at)
